@@ -1,0 +1,1 @@
+"""Reference numbers (published, recorded) and the comparison that gates on them."""

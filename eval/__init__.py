@@ -1,0 +1,1 @@
+"""Captions, sampling, features, FID and the other metrics."""

@@ -1,0 +1,1 @@
+"""Runs -> pandas tables -> Markdown, CSV, HTML."""
