@@ -1,0 +1,208 @@
+"""Find, parse, override, check and digest a config."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from harness import files
+from harness.configs.names import FOLDER, shipped
+from harness.configs.schema import Config, Section
+from harness.errors import DataError, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_LIMIT = 1 << 20
+
+
+def load(name_or_path: str, overrides: Iterable[str] = ()) -> Config:
+    """The config called `name_or_path` (a shipped name, or the path of a TOML file).
+
+    `overrides`: `section.key=value` strings, values in TOML syntax (a bare word is
+    taken as text). UsageError names the key, the value and the remedy.
+    """
+    path = _find(name_or_path)
+    try:
+        data = path.read_bytes() if path.stat().st_size <= _LIMIT else None
+    except OSError as error:
+        raise UsageError(f"cannot read config {path}: {error.strerror}") from error
+    if data is None:
+        raise UsageError(f"{path} is larger than {_LIMIT} bytes: not a config")
+    return parse(data, source=str(name_or_path), overrides=overrides)
+
+
+def parse(data: bytes, *, source: str, overrides: Iterable[str] = ()) -> Config:
+    """Check TOML text and return the config; UsageError says what is wrong where."""
+    try:
+        values = tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"config {source} is not UTF-8 text (byte {error.start})") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+        raise UsageError(f"config {source} is not TOML: {error}") from error
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return Config.model_validate(_normal(Config, values))
+    except ValidationError as error:
+        raise UsageError(f"config {source}: {_explain(error)}") from error
+
+
+def from_values(values: Any, *, source: str) -> Config:
+    """The config of a run that was recorded earlier (`run.json`); DataError if it is not one."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise DataError(f"config recorded in {source}: {_explain(error)}") from error
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """The complete config as plain JSON values, defaults filled in."""
+    return config.model_dump(mode="json")
+
+
+def digest(config: Config) -> str:
+    """SHA-256 (hex) of the resolved config's canonical JSON.
+
+    A seed given by `--seed` belongs to the run, not to the config, and does not
+    change the digest: two seeds of one config are comparable.
+    """
+    return hashlib.sha256(files.canonical_json(resolved(config))).hexdigest()
+
+
+def is_pinned(config: Config) -> bool:
+    """Whether this is, to the digit, the shipped config of its name."""
+    return config.name in shipped() and digest(config) == digest(load(config.name))
+
+
+def describe(config: Config) -> str:
+    """The resolved config as TOML, fit to be saved and loaded again."""
+    values = resolved(config)
+    top = [f"{k} = {_toml(v)}" for k, v in values.items() if not isinstance(v, dict)]
+    for section, content in values.items():
+        if isinstance(content, dict):
+            top += ["", f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in content.items())]
+    return "\n".join(top) + "\n"
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """`section.key` -> (value in a, value in b) for every leaf that differs (absent: None)."""
+    flat_a, flat_b = _flatten(a), _flatten(b)
+    keys = sorted(flat_a.keys() | flat_b.keys())
+    return {k: (flat_a.get(k), flat_b.get(k)) for k in keys if flat_a.get(k) != flat_b.get(k)}
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # A JSON string is a valid TOML basic string, except that TOML wants DEL escaped.
+    return json.dumps(value).replace("\x7f", "\\u007f") if isinstance(value, str) else repr(value)
+
+
+def _find(name: str) -> Path:
+    if name in shipped():
+        return FOLDER / f"{name}.toml"
+    if name.endswith(".toml") or "/" in name:
+        if Path(name).is_file():
+            return Path(name)
+        raise UsageError(f"config file {name} does not exist")
+    near = difflib.get_close_matches(name, shipped(), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UsageError(
+        f"unknown config {name!r}", remedy=f"{hint}shipped configs: {', '.join(shipped())}"
+    )
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise UsageError(f"--set {override!r} is not of the form section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        value = text.strip()
+    at = values
+    for part in parts[:-1]:
+        at = at.setdefault(part, {})
+        if not isinstance(at, dict):
+            raise UsageError(f"--set {key}: {part!r} is a value, not a section")
+    at[parts[-1]] = value
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    is_section = isinstance(annotation, type) and issubclass(annotation, Section)
+    return annotation if is_section else None
+
+
+def _normal(kind: type[BaseModel], values: Any) -> Any:
+    """Whole numbers where a float is meant (`decay = 0`) are floats: one digest, not two."""
+    if not isinstance(values, dict):
+        return values
+    out = dict(values)
+    for name, field in kind.model_fields.items():
+        if name not in out:
+            continue
+        if section := _section(field.annotation):
+            out[name] = _normal(section, out[name])
+        elif field.annotation is float and type(out[name]) is int and abs(out[name]) < 2**53:
+            out[name] = float(out[name])
+    return out
+
+
+def _explain(error: ValidationError) -> str:
+    """The first mistakes, each as `section.key: what is wrong`, misspelt keys with a guess."""
+    found = [_explain_one(one) for one in error.errors(include_url=False)]
+    more = f" (and {len(found) - 4} more)" if len(found) > 4 else ""
+    return "; ".join(found[:4]) + more
+
+
+def _explain_one(one: Any) -> str:
+    place = ".".join(str(part) for part in one["loc"])
+    if one["type"] == "extra_forbidden":
+        near = _nearest_key(place)
+        hint = f", did you mean {near!r}?" if near else ""
+        return f"unknown key {place[:80]!r}{hint}"
+    if one["type"] == "missing":
+        return f"{place} is missing"
+    message = one["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(one["input"], dict) else f" (got {repr(one['input'])[:60]})"
+    return f"{place}: {message}{shown}" if place else f"{message}{shown}"
+
+
+def _nearest_key(place: str) -> str | None:
+    """The known key most like `place`, or with the same last part in another section."""
+    known = _known_keys()
+    if near := difflib.get_close_matches(place, known, n=1, cutoff=0.7):
+        return near[0]
+    last = {key.rpartition(".")[2]: key for key in known}
+    near = difflib.get_close_matches(place.rpartition(".")[2], list(last), n=1, cutoff=0.7)
+    return last[near[0]] if near else None
+
+
+def _known_keys(kind: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in kind.model_fields.items():
+        keys.append(prefix + name)
+        if section := _section(field.annotation):
+            keys += _known_keys(section, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,93 @@
+"""What must be set before paddle is imported, in one place.
+
+Paddle reads its flags and the thread count once, when it loads; both change the
+bits of a result, so they are the harness's to set and belong in the fingerprint.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from harness.errors import EnvironmentFault
+
+# Stride kernels turn transposes into views that every consumer then copies
+# slowly: the same bits, 1.8 times the time on CPU (paddle 2.6.2).
+_ALWAYS = {
+    "FLAGS_use_stride_kernel": "0",
+    # ppdiffusers imports torch when it finds it: 300 MB and a second CUDA.
+    "USE_TORCH": "0",
+    "USE_TF": "0",
+    "USE_FLAX": "0",
+    # Nothing here may reach for a model hub behind the user's back.
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "GLOG_minloglevel": "2",
+}
+_DETERMINISTIC_GPU = {
+    "FLAGS_cudnn_deterministic": "1",
+    "FLAGS_embedding_deterministic": "1",
+    "FLAGS_cudnn_exhaustive_search": "0",
+    "NVIDIA_TF32_OVERRIDE": "0",
+}
+# Environment variables that change the bits of a result: part of the fingerprint.
+RECORDED = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "MKL_CBWR",
+    "FLAGS_use_stride_kernel",
+    "FLAGS_use_mkldnn",
+    *_DETERMINISTIC_GPU,
+)
+
+
+def default_threads() -> int:
+    """Cores this process may use, capped: more than 16 do not help the CPU kernels."""
+    return max(1, min(16, len(os.sched_getaffinity(0))))
+
+
+def prepare(*, threads: int | None = None, deterministic: bool = True) -> None:
+    """Set the environment that paddle reads when it loads. Call before importing it.
+
+    `threads`: OMP threads; default OMP_NUM_THREADS, else the cores at hand (1 and
+    2 threads differ in the last bits, so the number is fixed and recorded).
+    `deterministic`: choose deterministic GPU kernels.
+    A value that the user exported wins, except the thread count asked for here.
+    """
+    if "paddle" in sys.modules:
+        return
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(default_threads()))
+    for name, value in _ALWAYS.items():
+        os.environ.setdefault(name, value)
+    if deterministic and has_gpu_build():
+        for name, value in _DETERMINISTIC_GPU.items():
+            os.environ.setdefault(name, value)
+
+
+def has_gpu_build() -> bool:
+    """Whether the installed paddle is the GPU build, without importing it.
+
+    A CPU build refuses the cuDNN flags with a ValueError when it loads.
+    """
+    from importlib import metadata
+
+    try:
+        metadata.version("paddlepaddle-gpu")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def require_paddle() -> None:
+    """Import paddle, or say in one line why it cannot be imported."""
+    prepare()
+    try:
+        import paddle  # noqa: F401
+    except ImportError as error:
+        raise EnvironmentFault(
+            f"paddle cannot be imported: {error}",
+            remedy="install it with `make install` (or `pip install 'uvit-harness[cpu]'`); "
+            "`harness doctor` tells more",
+        ) from error

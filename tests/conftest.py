@@ -1,0 +1,5 @@
+"""Set the environment once, before anything imports paddle."""
+
+from harness import environment
+
+environment.prepare(threads=1)
