@@ -6,6 +6,8 @@ bits of a result, so they are the harness's to set and belong in the fingerprint
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 
@@ -80,11 +82,13 @@ def has_gpu_build() -> bool:
     return True
 
 
-def require_paddle() -> None:
-    """Import paddle, or say in one line why it cannot be imported."""
-    prepare()
+def require_paddle(*, deterministic: bool = True) -> None:
+    """Prepare, then import paddle, or say in one line why it cannot be imported."""
+    prepare(deterministic=deterministic)
     try:
-        import paddle  # noqa: F401
+        # Paddle warns on stderr of every OMP_NUM_THREADS above 1; ours is meant.
+        with contextlib.redirect_stderr(io.StringIO()):
+            import paddle  # noqa: F401
     except ImportError as error:
         raise EnvironmentFault(
             f"paddle cannot be imported: {error}",

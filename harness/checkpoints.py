@@ -1,0 +1,214 @@
+"""Checkpoints: written whole or not at all, checked before they are read.
+
+A checkpoint is a directory of safetensors files, `state.json` and
+`manifest.json`. It is written under a temporary name, every file fsynced, then
+renamed, then the parent fsynced; so a directory with a checkpoint's name is
+complete. The manifest has the SHA-256 of each file, because a flipped bit in a
+safetensors payload loads silently. Steps with a broken checkpoint are passed
+over with a warning that says what was wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import files
+from harness.errors import DataError
+
+SCHEMA = 1
+PARTS = ("model", "ema", "optimizer")
+_DTYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "uint16": "U16"}
+
+
+@dataclass
+class Checkpoint:
+    """`parts[part][name]` numpy arrays, `state` plain JSON values, at `step`."""
+
+    step: int
+    parts: dict[str, dict[str, np.ndarray]]
+    state: dict[str, Any]
+
+
+def save(
+    directory: Path, checkpoint: Checkpoint, *, config_digest: str, seed: int
+) -> dict[str, Any]:
+    """Write `checkpoint` as `directory` (checkpoints/00005000); returns its manifest.
+
+    EnvironmentFault on a full disk or an I/O error; earlier checkpoints stay whole.
+    """
+    with files.writing(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(directory.parent)
+        temporary = directory.parent / f".{directory.name}.{os.getpid()}.tmp"
+        temporary.mkdir()
+        try:
+            manifest = _write_parts(temporary, checkpoint)
+            manifest |= {"schema": SCHEMA, "step": checkpoint.step, "config_digest": config_digest,
+                         "seed": seed}
+            manifest["self"] = _self_digest(manifest)
+            _write_synced(temporary / "manifest.json", [files.canonical_json(manifest)])
+            files.fsync_directory(temporary)
+            if directory.exists():  # only a broken one is ever written again
+                shutil.rmtree(directory)
+            os.rename(temporary, directory)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        files.fsync_directory(directory.parent)
+    return manifest
+
+
+def load(
+    directory: Path, *, config_digest: str | None = None, parts: tuple[str, ...] = PARTS
+) -> Checkpoint:
+    """Read a checkpoint after checking every file against the manifest.
+
+    `parts`: which of model, ema, optimizer to read (the others are not hashed).
+    `config_digest`: refuse a checkpoint of another config.
+    DataError names the first thing that is wrong.
+    """
+    manifest = check(directory, parts=parts)
+    if config_digest is not None and manifest["config_digest"] != config_digest:
+        raise DataError(
+            f"{directory} belongs to config {manifest['config_digest'][:8]}, not {config_digest[:8]}"
+        )
+    arrays = {part: read_tensors(directory / f"{part}.safetensors") for part in parts}
+    state = files.read_json(directory / "state.json")
+    if not isinstance(state, dict):
+        raise DataError(f"{directory}/state.json is not a JSON object")
+    return Checkpoint(manifest["step"], arrays, state)
+
+
+def check(directory: Path, *, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
+    """Verify a checkpoint's manifest and files; returns the manifest, DataError if broken."""
+    manifest = files.read_json(directory / "manifest.json")
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise DataError(f"{directory}/manifest.json is not a manifest of schema {SCHEMA}")
+    hashes = manifest.get("files")
+    if not isinstance(hashes, dict) or not isinstance(manifest.get("config_digest"), str):
+        raise DataError(f"{directory}/manifest.json is incomplete")
+    if manifest.get("self") != _self_digest(manifest):
+        raise DataError(f"{directory}/manifest.json does not match its own digest")
+    if f"{manifest['step']:08d}" != directory.name:
+        raise DataError(f"{directory} holds the checkpoint of step {manifest['step']}")
+    for name in ["state.json", *(f"{part}.safetensors" for part in parts)]:
+        path = directory / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing")
+        if files.sha256_file(path) != hashes.get(name):
+            raise DataError(f"{path} does not match its SHA-256 in the manifest")
+    return manifest
+
+
+def newest_valid(
+    folder: Path, steps: list[int], *, config_digest: str, warn: Callable[[str], None]
+) -> Checkpoint | None:
+    """The newest checkpoint under `folder` that is whole, or None; `warn` hears of broken ones."""
+    for step in sorted(steps, reverse=True):
+        try:
+            return load(folder / f"{step:08d}", config_digest=config_digest)
+        except DataError as error:
+            warn(f"warning: checkpoint of step {step} is passed over: {error}")
+    return None
+
+
+def prune(folder: Path, steps: list[int], *, keep: int, milestones: int = 0) -> None:
+    """Remove all but the newest `keep` checkpoints; multiples of `milestones` stay."""
+    for step in sorted(steps)[:-keep]:
+        if not milestones or step % milestones:
+            # Renamed first: a kill in the middle leaves no half checkpoint under a real name.
+            doomed = folder / f".{step:08d}.{os.getpid()}.tmp"
+            with files.writing(folder):
+                os.rename(folder / f"{step:08d}", doomed)
+                shutil.rmtree(doomed, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed saves left behind. Only the holder of the run's lock may call this."""
+    for path in folder.glob(".*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def tensors_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 (hex) over the sorted names, dtypes, shapes and bytes of `arrays`."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}\0{array.dtype.str}\0{list(array.shape)}\0".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file by name; DataError if it is not one."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _self_digest(manifest: dict[str, Any]) -> str:
+    """SHA-256 of the manifest without this entry: a changed step or digest is found too."""
+    rest = {key: value for key, value in manifest.items() if key != "self"}
+    return hashlib.sha256(files.canonical_json(rest)).hexdigest()
+
+
+def _write_parts(directory: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    hashes = {}
+    for part, arrays in checkpoint.parts.items():
+        name = f"{part}.safetensors"
+        hashes[name] = _write_synced(directory / name, safetensors_chunks(arrays))
+    state = [files.canonical_json(checkpoint.state)]
+    hashes["state.json"] = _write_synced(directory / "state.json", state)
+    manifest: dict[str, Any] = {"files": hashes}
+    for part, key in (("model", "weights"), ("ema", "ema")):
+        if part in checkpoint.parts:
+            manifest[f"{key}_digest"] = tensors_digest(checkpoint.parts[part])
+    return manifest
+
+
+def safetensors_chunks(arrays: Mapping[str, np.ndarray]):
+    """The bytes of a safetensors file, piece by piece, without a second copy of the arrays.
+
+    Format: 8-byte little-endian header length, JSON header, tensors end to end.
+    """
+    header, offset = {}, 0
+    for name in sorted(arrays):
+        array = arrays[name]
+        header[name] = {
+            "dtype": _DTYPES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text)) + text
+    for name in sorted(arrays):
+        yield np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data
+
+
+def _write_synced(path: Path, chunks: Any) -> str:
+    """Write and fsync; returns the SHA-256 of what was written."""
+    digest = hashlib.sha256()
+    with open(path, "xb", buffering=0) as file:
+        for chunk in chunks:
+            digest.update(chunk)
+            view = memoryview(chunk)
+            while len(view):
+                view = view[file.write(view) :]
+        os.fsync(file.fileno())
+    return digest.hexdigest()
