@@ -1,0 +1,83 @@
+"""The exponential moving average of a model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from harness.errors import DataError
+
+
+class EMA:
+    """shadow = decay * shadow + (1 - decay) * weights, in float32, from the first update on.
+
+    Starts as a copy of the weights and does not warm up, as the U-ViT authors' training does. It
+    has no other state than the shadow, so that nothing can be forgotten in a checkpoint.
+    Parameters are known by their structured names (`in_blocks.0.attn.qkv.weight`).
+    """
+
+    def __init__(self, model: nn.Layer, decay: float = 0.9999):
+        if not 0.0 <= decay <= 1.0:
+            raise ValueError(f"an EMA decay lies in 0..1, not {decay}")
+        self.decay = decay
+        self._shadow = {
+            name: paddle.assign(p.detach().astype(paddle.float32))
+            for name, p in model.named_parameters()
+        }
+
+    @paddle.no_grad()
+    def update(self, model: nn.Layer) -> None:
+        """Move the average towards the weights that `model` has now."""
+        for name, parameter in model.named_parameters():
+            shadow = self._shadow[name]
+            # shadow += (1 - decay) (weights - shadow): three passes, the last two in place
+            step = paddle.subtract(_float32(parameter), shadow).scale_(1.0 - self.decay)
+            shadow.add_(step)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of the average: parameter name -> float32 array in the model's own layout."""
+        return {name: shadow.numpy() for name, shadow in self._shadow.items()}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from what `state()` gave. DataError lists every name or shape that is wrong."""
+        faults = [f"missing {n}" for n in self._shadow if n not in state]
+        faults += [f"unexpected {n}" for n in state if n not in self._shadow]
+        for name in (n for n in self._shadow if n in state):
+            found, want = list(np.shape(state[name])), self._shadow[name].shape
+            if found != want:
+                faults.append(f"{name} has shape {found}, not {want}")
+        if faults:
+            raise DataError(
+                "EMA weights do not fit the model: " + ", ".join(faults),
+                remedy="use the checkpoint of a run of this configuration",
+            )
+        for name, shadow in self._shadow.items():
+            shadow.set_value(np.asarray(state[name], dtype=np.float32))
+
+    @paddle.no_grad()
+    def copy_to(self, model: nn.Layer) -> None:
+        """Overwrite the model's weights with the average, in the model's dtype."""
+        for name, parameter in model.named_parameters():
+            parameter.set_value(self._shadow[name].astype(parameter.dtype))
+
+    @contextmanager
+    def applied(self, model: nn.Layer) -> Iterator[nn.Layer]:
+        """Within the context the model has the average as its weights; its own come back after.
+
+        They come back bit for bit, whatever is raised within.
+        """
+        own = {name: paddle.assign(p.detach()) for name, p in model.named_parameters()}
+        try:
+            self.copy_to(model)
+            yield model
+        finally:
+            for name, parameter in model.named_parameters():
+                parameter.set_value(own[name])
+
+
+def _float32(tensor):
+    return tensor if tensor.dtype == paddle.float32 else tensor.astype(paddle.float32)

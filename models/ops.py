@@ -1,0 +1,79 @@
+"""The operations that a U-ViT is made of."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import paddle
+import paddle.nn.functional as F
+
+from harness.errors import EnvironmentFault
+
+
+def cast(x, dtype):
+    """`x` itself if it has the dtype already (paddle's own cast would copy it)."""
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def linear(x, weight, bias=None):
+    """[..., M] times weight [M, N] plus bias [N]."""
+    return F.linear(x, weight, bias)
+
+
+def layer_norm(x, layer):
+    """LayerNorm over the last axis with the weight, bias and epsilon of an `nn.LayerNorm`."""
+    return F.layer_norm(x, x.shape[-1:], layer.weight, layer.bias, layer._epsilon)
+
+
+def gelu(x):
+    """Exact GELU, x * Phi(x), by erf."""
+    return F.gelu(x)
+
+
+def attention(qkv, num_heads: int):
+    """softmax(q k' / sqrt(d)) v: [B, L, 3 H d] -> [B, L, H d]."""
+    b, length, width = qkv.shape
+    head = width // 3 // num_heads
+    qkv = qkv.reshape([b, length, 3, num_heads, head]).transpose([2, 0, 3, 1, 4])
+    q, k, v = paddle.unbind(qkv)
+    scores = paddle.matmul(q * head**-0.5, k, transpose_y=True)
+    out = paddle.matmul(F.softmax(scores, axis=-1), v)
+    return out.transpose([0, 2, 1, 3]).reshape([b, length, width // 3])
+
+
+def memory_efficient_attention(qkv, num_heads: int):
+    """As `attention`, by the fused GPU kernel that never holds the L x L scores."""
+    from paddle.incubate.nn.memory_efficient_attention import memory_efficient_attention as fused
+
+    b, length, width = qkv.shape
+    q, k, v = paddle.unbind(qkv.reshape([b, length, 3, num_heads, -1]), axis=2)
+    # dropout 0; training=True keeps the log-sum-exp that the backward pass needs
+    out = fused(q, k, v, attn_bias=None, p=0.0, scale=None, training=True)
+    return out.reshape([b, length, width // 3])
+
+
+def require_memory_efficient_attention() -> None:
+    """EnvironmentFault unless the fused attention kernel exists here and runs, backward too."""
+    fault = _memory_efficient_fault()
+    if fault:
+        raise EnvironmentFault(
+            f"memory-efficient attention cannot run here: {fault}",
+            remedy='use attention="math", which computes the same on any device',
+        )
+
+
+@lru_cache(maxsize=1)
+def _memory_efficient_fault() -> str | None:
+    if not paddle.is_compiled_with_cuda():
+        return "this paddle is a CPU build, and the kernel is for GPUs only"
+    if not paddle.device.get_device().startswith("gpu"):
+        return f"the device is {paddle.device.get_device()}, and the kernel is for GPUs only"
+    try:
+        probe = paddle.ones([1, 8, 3 * 64], dtype="float16")
+        probe.stop_gradient = False
+        with paddle.amp.auto_cast(enable=False):
+            memory_efficient_attention(probe, 1).sum().backward()
+        paddle.device.synchronize()
+    except Exception as error:  # builds without the kernel fail in several ways
+        return f"paddle's kernel failed ({str(error).strip().splitlines()[-1]})"
+    return None

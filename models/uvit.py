@@ -1,0 +1,358 @@
+"""U-ViT for text to image: a vision transformer with long skips (Bao et al. 2023, arXiv:2209.12152).
+
+Tokens are, in this order, one for the timestep, `num_text_tokens` for the text features and one
+for each patch of the latents. Parameters carry the names of the authors' code (baofff/U-ViT,
+`libs/uvit_t2i.py`), so that `models.weights` has only layouts to change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from models import ops
+
+# The authors' code draws Linear weights and pos_embed from a normal of this std, cut at +-2,
+# which is a hundred standard deviations away: no draw is ever cut.
+INIT_STD = 0.02
+MAX_PERIOD = 10_000
+
+
+@dataclass
+class UViTOutput:
+    """What `UViT.forward` returns: `sample`, the predicted noise [B, C, H, W]."""
+
+    sample: paddle.Tensor
+
+
+class ModelConfig(dict):
+    """The constructor's arguments, as keys and as attributes (ppdiffusers reads `unet.config.x`)."""
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Attention(nn.Layer):
+    """Multi-head self-attention [B, L, D] -> [B, L, D]; qkv's outputs are laid out (3, H, D/H)."""
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool, kind: str):
+        super().__init__()
+        self.num_heads = num_heads
+        self.kind = kind
+        self.qkv = _linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = _linear(dim, dim)
+
+    def forward(self, x):
+        qkv = ops.linear(x, self.qkv.weight, self.qkv.bias)
+        if self.kind == "memory_efficient":
+            out = ops.memory_efficient_attention(qkv, self.num_heads)
+        else:
+            out = ops.attention(qkv, self.num_heads)
+        return ops.linear(out, self.proj.weight, self.proj.bias)
+
+
+class Mlp(nn.Layer):
+    """Linear, exact GELU, Linear: [B, L, D] -> [B, L, D]."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = _linear(dim, hidden)
+        self.fc2 = _linear(hidden, dim)
+
+    def forward(self, x):
+        x = ops.gelu(ops.linear(x, self.fc1.weight, self.fc1.bias))
+        return ops.linear(x, self.fc2.weight, self.fc2.bias)
+
+
+class Block(nn.Layer):
+    """Pre-norm transformer block; with `skip`, it first takes in the long skip of its twin."""
+
+    def __init__(self, dim, num_heads, mlp_ratio, qkv_bias, kind, skip=False):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, epsilon=1e-5)
+        self.attn = Attention(dim, num_heads, qkv_bias, kind)
+        self.norm2 = nn.LayerNorm(dim, epsilon=1e-5)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.skip_linear = _linear(2 * dim, dim) if skip else None
+
+    def forward(self, x, skip=None):
+        # A tensor of its own gathers this block's gradients before the long skip's is added.
+        # Recompute adds them in that order too, so that it leaves the bits as they are.
+        x = paddle.assign(x)
+        if self.skip_linear is not None:
+            joined = paddle.concat([x, skip], axis=-1)
+            taken = ops.linear(joined, self.skip_linear.weight, self.skip_linear.bias)
+            x = ops.cast(taken, x.dtype)
+        x = x + ops.cast(self.attend(x), x.dtype)
+        return x + ops.cast(self.feed(x), x.dtype)
+
+    def attend(self, x):
+        """The attention branch [B, L, D] -> [B, L, D]: the one place where tokens see each other.
+
+        Token merging goes here: merge `norm1(x)`, attend over fewer tokens, unmerge the result.
+        """
+        return self.attn(ops.layer_norm(x, self.norm1))
+
+    def feed(self, x):
+        """The MLP branch [B, L, D] -> [B, L, D], token by token (merging may wrap it as well)."""
+        return self.mlp(ops.layer_norm(x, self.norm2))
+
+
+class PatchEmbed(nn.Layer):
+    """A strided convolution: latents [B, C, H, W] -> a token a patch [B, (H/p)(W/p), D]."""
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2D(
+            in_channels, dim, patch_size, stride=patch_size,
+            weight_attr=_zeros(), bias_attr=_zeros(),
+        )
+
+    def forward(self, x):
+        # A matrix product gives the tokens in their final layout; paddle's convolution on a CPU
+        # is slow and would leave a transpose to do.
+        b, c, h, w = x.shape
+        p = self.patch_size
+        x = x.reshape([b, c, h // p, p, w // p, p]).transpose([0, 2, 4, 1, 3, 5])
+        x = x.reshape([b, (h // p) * (w // p), c * p * p])
+        weight = self.proj.weight.reshape([-1, c * p * p])
+        return ops.linear(x, weight.transpose([1, 0]), self.proj.bias)
+
+
+class UViT(nn.Layer):
+    """U-ViT t2i. The constructor's arguments are the config's section `model`.
+
+    A new model holds the weights of `init_weights` for a fixed generator; call that again, or load
+    weights. `recompute` trades time for memory and leaves the bits of losses and gradients as they
+    are. `attention` is "math" or "memory_efficient" (raises EnvironmentFault where paddle or the
+    device has it not).
+    """
+
+    def __init__(
+        self,
+        sample_size: int = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        num_layers: int = 12,
+        num_attention_heads: int = 8,
+        attention_head_dim: int = 64,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = False,
+        clip_dim: int = 768,
+        num_text_tokens: int = 77,
+        conv: bool = True,
+        recompute: bool = False,
+        attention: str = "math",
+    ):
+        super().__init__()
+        self.config = ModelConfig(
+            sample_size=sample_size, patch_size=patch_size, in_channels=in_channels,
+            num_layers=num_layers, num_attention_heads=num_attention_heads,
+            attention_head_dim=attention_head_dim, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias,
+            clip_dim=clip_dim, num_text_tokens=num_text_tokens, conv=conv,
+        )
+        if sample_size % patch_size:
+            raise ValueError(f"sample_size {sample_size} is not a multiple of patch {patch_size}")
+        self.recompute = recompute
+        dim = num_attention_heads * attention_head_dim
+        self.embed_dim, self.patch_size = dim, patch_size
+        self.in_channels, self.sample_size = in_channels, sample_size
+        self.extras = 1 + num_text_tokens
+        num_patches = (sample_size // patch_size) ** 2
+
+        def block(skip=False):
+            return Block(dim, num_attention_heads, mlp_ratio, qkv_bias, attention, skip)
+
+        self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
+        self.context_embed = _linear(clip_dim, dim)
+        self.pos_embed = self.create_parameter([1, self.extras + num_patches, dim], attr=_zeros())
+        self.in_blocks = nn.LayerList([block() for _ in range(num_layers // 2)])
+        self.mid_block = block()
+        self.out_blocks = nn.LayerList([block(skip=True) for _ in range(num_layers // 2)])
+        self.norm = nn.LayerNorm(dim, epsilon=1e-5)
+        self.decoder_pred = _linear(dim, patch_size**2 * in_channels)
+        self.final_layer = (
+            nn.Conv2D(in_channels, in_channels, 3, padding=1,
+                      weight_attr=_zeros(), bias_attr=_zeros())
+            if conv
+            else None
+        )
+        self.set_attention(attention)
+        self.init_weights(np.random.Generator(np.random.Philox(key=0)))
+
+    @property
+    def dtype(self):
+        """The parameters' dtype, which is also that of the residual stream and of the output."""
+        return self.pos_embed.dtype
+
+    def set_attention(self, kind: str) -> None:
+        """Choose "math" or "memory_efficient" attention; EnvironmentFault where it cannot run."""
+        if kind not in ("math", "memory_efficient"):
+            raise ValueError(f'attention is "math" or "memory_efficient", not {kind!r}')
+        if kind == "memory_efficient":
+            ops.require_memory_efficient_attention()
+        for layer in self.sublayers():
+            if isinstance(layer, Attention):
+                layer.kind = kind
+
+    def init_weights(self, generator: np.random.Generator) -> None:
+        """Draw every weight anew, as the authors' code does, in distribution.
+
+        Linear weights and pos_embed: normal, std 0.02. Convolutions: PyTorch's default, uniform
+        within 1/sqrt(fan in). LayerNorm weights one, all other biases zero. One draw from
+        `generator` keys a stream for each parameter's name, so that the order of construction
+        does not matter.
+        """
+        root = generator.bytes(16)
+        for name, parameter in self.named_parameters():
+            digest = hashlib.sha256(root + name.encode()).digest()
+            key = np.frombuffer(digest[:16], dtype=np.uint64)
+            stream = np.random.Generator(np.random.Philox(key=key))
+            parameter.set_value(_initial_value(self, name, parameter.shape, stream))
+
+    def forward(
+        self, x, timesteps, encoder_hidden_states=None, return_dict=True, context=None
+    ):
+        """Predict the noise in `x`.
+
+        Args:
+            x: noisy latents [B, C, H, W], C, H and W as configured.
+            timesteps: the step n in 1..N that the noise level belongs to, one for all or one for
+                each sample: a number, or a tensor of shape [], [1] or [B], int or float.
+            encoder_hidden_states: text features [B, T, clip_dim]; `context` is the same by
+                another name.
+            return_dict: False returns a tuple of the tensor instead of a `UViTOutput`.
+
+        Raises:
+            ValueError: an input's shape does not fit the configuration.
+        """
+        context = encoder_hidden_states if context is None else context
+        self._check_shapes(x, context)
+        x, context = ops.cast(x, self.dtype), ops.cast(context, self.dtype)
+        time_token = timestep_embedding(timesteps, x.shape[0], self.embed_dim).unsqueeze(1)
+        text_tokens = ops.linear(context, self.context_embed.weight, self.context_embed.bias)
+        tokens = [ops.cast(t, self.dtype) for t in (time_token, text_tokens, self.patch_embed(x))]
+        x = paddle.concat(tokens, axis=1) + self.pos_embed
+
+        skips = []
+        for block in self.in_blocks:
+            x = self._run(block, x)
+            skips.append(x)
+        x = self._run(self.mid_block, x)
+        for block in self.out_blocks:
+            x = self._run(block, x, skips.pop())
+
+        # Only the image tokens are decoded; what follows works token by token.
+        x = ops.layer_norm(x[:, self.extras :], self.norm)
+        x = ops.linear(x, self.decoder_pred.weight, self.decoder_pred.bias)
+        x = self._unpatchify(ops.cast(x, self.dtype))
+        if self.final_layer is not None:
+            x = ops.cast(self.final_layer(x), self.dtype)
+        return UViTOutput(sample=x) if return_dict else (x,)
+
+    def _run(self, block, *inputs):
+        if self.recompute and self.training and paddle.is_grad_enabled():
+            from paddle.distributed.fleet.utils import recompute
+
+            # Nothing in a block is random, so no generator's state needs to be kept.
+            return recompute(block, *inputs, preserve_rng_state=False)
+        return block(*inputs)
+
+    def _unpatchify(self, x):
+        """[B, (H/p)(W/p), p*p*C], the channel changing fastest, -> [B, C, H, W]."""
+        p, side = self.patch_size, self.sample_size // self.patch_size
+        x = x.reshape([-1, side, side, p, p, self.in_channels]).transpose([0, 5, 1, 3, 2, 4])
+        return x.reshape([-1, self.in_channels, self.sample_size, self.sample_size])
+
+    def _check_shapes(self, x, context):
+        size = self.sample_size
+        if list(x.shape[1:]) != [self.in_channels, size, size]:
+            raise ValueError(
+                f"latents of shape {list(x.shape)}, not [B, {self.in_channels}, {size}, {size}]"
+            )
+        want = [x.shape[0], self.extras - 1, self.config.clip_dim]
+        if context is None or list(context.shape) != want:
+            found = "none" if context is None else f"shape {list(context.shape)}"
+            raise ValueError(f"text features (encoder_hidden_states): {found}, not {want}")
+
+
+def timestep_embedding(timesteps, batch: int, dim: int) -> paddle.Tensor:
+    """Sinusoidal embedding, float32 [batch, dim]: cosines, then sines, then a zero if dim is odd.
+
+    `timesteps` is a number or a tensor of shape [], [1] or [batch]. Always computed in float32:
+    half precision cannot tell 999 from 1000 times the higher frequencies.
+    """
+    with paddle.amp.auto_cast(enable=False):
+        if not isinstance(timesteps, paddle.Tensor):
+            timesteps = paddle.to_tensor(np.asarray(timesteps, dtype=np.float32))
+        timesteps = ops.cast(timesteps, paddle.float32).reshape([-1, 1])
+        if timesteps.shape[0] not in (1, batch):
+            raise ValueError(f"{timesteps.shape[0]} timesteps for a batch of {batch}")
+        angles = timesteps.expand([batch, 1]) * paddle.to_tensor(_frequencies(dim // 2))
+        parts = [paddle.cos(angles), paddle.sin(angles)]
+        if dim % 2:
+            parts.append(paddle.zeros([batch, 1]))
+        return paddle.concat(parts, axis=-1)
+
+
+def num_parameters(
+    sample_size=32, patch_size=2, in_channels=4, num_layers=12, num_attention_heads=8,
+    attention_head_dim=64, mlp_ratio=4.0, qkv_bias=False, clip_dim=768, num_text_tokens=77,
+    conv=True, **_unused,
+) -> int:
+    """How many parameters `UViT` of these arguments has, without making it."""
+    dim = num_attention_heads * attention_head_dim
+    hidden = int(dim * mlp_ratio)
+    half = num_layers // 2
+    patch_dim = patch_size**2 * in_channels
+    tokens = 1 + num_text_tokens + (sample_size // patch_size) ** 2
+    attention = dim * 3 * dim + 3 * dim * bool(qkv_bias) + dim * dim + dim
+    mlp = dim * hidden + hidden + hidden * dim + dim
+    block = 2 * 2 * dim + attention + mlp
+    skip = 2 * dim * dim + dim
+    ends = (patch_dim + 1) * dim + (clip_dim + 1) * dim + tokens * dim
+    ends += 2 * dim + (dim + 1) * patch_dim
+    ends += (in_channels * 9 + 1) * in_channels if conv else 0
+    return (2 * half + 1) * block + half * skip + ends
+
+
+@lru_cache(maxsize=8)
+def _frequencies(half: int) -> np.ndarray:
+    # The exponents are rounded to float32 as the authors' code rounds them; an error of one unit
+    # in the last place here is one of 6e-5 in the angle at n = 1000.
+    exponents = np.float32(-math.log(MAX_PERIOD)) * np.arange(half, dtype=np.float32)
+    return np.exp((exponents / np.float32(half)).astype(np.float64)).astype(np.float32)
+
+
+def _initial_value(model, name, shape, stream) -> np.ndarray:
+    layer_name, _, leaf = name.rpartition(".")
+    layer = model
+    for part in filter(None, layer_name.split(".")):
+        layer = getattr(layer, part)
+    if isinstance(layer, nn.Conv2D):
+        limit = 1 / math.sqrt(math.prod(layer.weight.shape[1:]))
+        return stream.uniform(-limit, limit, shape).astype(np.float32)
+    if isinstance(layer, nn.LayerNorm):
+        return np.full(shape, leaf == "weight", dtype=np.float32)
+    if leaf == "bias":
+        return np.zeros(shape, dtype=np.float32)
+    return stream.standard_normal(shape, dtype=np.float32) * np.float32(INIT_STD)
+
+
+def _zeros():
+    # Weights come from numpy (init_weights): paddle's generator is not asked for them.
+    return paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
+
+
+def _linear(fan_in: int, fan_out: int, bias: bool = True) -> nn.Linear:
+    return nn.Linear(fan_in, fan_out, weight_attr=_zeros(), bias_attr=_zeros() if bias else False)
