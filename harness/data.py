@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from harness import files, seeds
+from harness.configs import Config
 from harness.errors import DataError, EnvironmentFault
-
-DEFAULT_DIRECTORY = Path("data/coco256_features")
 
 
 @dataclass(frozen=True)
@@ -197,6 +196,28 @@ class Source:
             step, np.stack(latents), np.stack(noise), np.array(timesteps, np.int64),
             np.stack(context),
         )
+
+
+def open_source(config: Config, seed: int, directory: Path) -> Source:
+    """The training samples of `config` in `directory`; DataError if its shapes do not fit."""
+    model = config.model
+    context_shape = (model.num_text_tokens, model.clip_dim)
+    split = open_split(
+        directory, "train",
+        moments_shape=(2 * model.in_channels, model.sample_size, model.sample_size),
+        context_shape=context_shape,
+    )
+    # One sample now: wrong shapes are found before anything is built or written.
+    split.moments(0), split.context(0, 0)
+    return Source(
+        split=split,
+        empty=empty_context(directory, context_shape),
+        sampling=Sampling(split, seed=seed, global_batch_size=config.train.global_batch_size),
+        seed=seed,
+        latent_scale=config.diffusion.latent_scale,
+        condition_drop_prob=config.data.condition_drop_prob,
+        num_train_timesteps=config.diffusion.num_train_timesteps,
+    )
 
 
 def sample_moments(moments: np.ndarray, random: np.random.Generator) -> np.ndarray:

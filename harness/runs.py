@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -185,6 +186,18 @@ def _refuse_foreign(directory: Path) -> None:
             f"{directory} is not empty and not a run (it holds {sorted(foreign)[0]})",
             remedy="give another --output-dir; nothing there was touched",
         )
+
+
+def remove(directory: Path) -> None:
+    """Remove a run (`--overwrite`). UsageError if `directory` holds anything else."""
+    if not directory.exists():
+        return
+    if not (directory / "run.json").is_file():
+        _refuse_foreign(directory)
+    with locked(directory), files.writing(directory):
+        doomed = directory.with_name(f".{directory.name}.{os.getpid()}.removed")
+        os.rename(directory, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,96 @@
+"""The command line: finds a command's module only when it is asked for.
+
+`harness --help` and usage errors import neither paddle, torch, pandas nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from harness.errors import HarnessError
+
+# name -> (module with a click command called `command`, line in --help)
+COMMANDS = {
+    "train": ("harness.commands.train", "Train a pinned config, or continue where it stopped."),
+    "eval": ("harness.commands.eval", "Sample from a run's EMA weights and measure (FID)."),
+    "report": ("harness.commands.report", "Compare runs: throughput, memory, quality."),
+    "config": ("harness.commands.config", "List, show and validate configs."),
+    "data": ("harness.commands.data", "Make data sets."),
+    "fid": ("harness.commands.fid", "FID between two sets of images or statistics."),
+    "stats": ("harness.commands.stats", "Reference statistics of a folder of images."),
+    "fetch": ("harness.commands.fetch", "Put the Inception weights in their place."),
+    "doctor": ("harness.commands.doctor", "What this machine can run, and what it lacks."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[name]
+        return importlib.import_module(module).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        import difflib
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if near:
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="uvit-harness", prog_name="harness")
+def root() -> None:
+    """Reproducible training and evaluation of U-ViT latent diffusion on PaddlePaddle.
+
+    \b
+    harness data digits data/digits          make a small data set
+    harness train digits_tiny --data data/digits
+    harness eval --fid                       evaluate the newest run
+    harness report                           compare all runs
+
+    Exit codes: 0 done, 1 a bug, 2 usage, 3 a gate failed, 4 bad data,
+    5 this machine cannot, 75 interrupted (run the same command again).
+    """
+
+
+def main() -> None:
+    """Run the command line; expected errors are one line on stderr and an exit code."""
+    try:
+        root(prog_name="harness")
+    except HarnessError as error:
+        print(f"harness: error: {error}", file=sys.stderr)
+        _exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone (`harness config show | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _exit(0)
+    except MemoryError:
+        print("harness: error: out of memory; lower the batch sizes", file=sys.stderr)
+        _exit(5)
+
+
+def _exit(code: int) -> None:
+    sys.stdout.flush()
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

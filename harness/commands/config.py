@@ -1,0 +1,62 @@
+"""`harness config`: list, show and validate configs."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from harness.commands.options import config_argument, json_option, overrides_option
+
+
+@click.group("config")
+def command() -> None:
+    """List, show and validate configs."""
+
+
+@command.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """Names of the shipped configs, with parameters and digests."""
+    from harness import configs
+
+    rows = []
+    for name in configs.shipped():
+        config = configs.load(name)
+        rows.append(
+            {"name": name, "digest": configs.digest(config), "description": config.description}
+        )
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        click.echo(f"{row['name']:<{width}}  {row['digest'][:8]}  {row['description']}")
+
+
+@command.command()
+@config_argument
+@overrides_option
+@json_option
+def show(config: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print a config complete, with every default filled in (TOML, or JSON)."""
+    from harness import configs
+
+    loaded = configs.load(config, overrides)
+    if as_json:
+        click.echo(json.dumps(configs.resolved(loaded), indent=2))
+        return
+    pinned = "pinned" if configs.is_pinned(loaded) else "not pinned"
+    click.echo(f"# digest {configs.digest(loaded)} ({pinned})")
+    click.echo(configs.describe(loaded), nl=False)
+
+
+@command.command()
+@config_argument
+@overrides_option
+def validate(config: str, overrides: tuple[str, ...]) -> None:
+    """Check a config (exit 2 says what is wrong with it) and print its digest."""
+    from harness import configs
+
+    loaded = configs.load(config, overrides)
+    click.echo(f"{loaded.name}: valid, digest {configs.digest(loaded)}")

@@ -1,0 +1,40 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.configs.names import shipped
+
+
+class ConfigName(click.ParamType):
+    """A shipped config's name or a TOML file's path; completes both in the shell."""
+
+    name = "config"
+
+    def shell_complete(self, ctx, param, incomplete):
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name) for name in shipped() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+config_argument = click.argument("config", type=ConfigName(), metavar="CONFIG")
+overrides_option = click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
+    help="Change one value of the config; the run is then marked as not pinned.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def directory_option(*names: str, **settings):
+    """An option that takes a directory's path (which need not exist)."""
+    kind = click.Path(file_okay=False, path_type=Path)
+    return click.option(*names, type=kind, **settings)
+
+
+def file_option(*names: str, **settings):
+    """An option that takes a file's path (which need not exist)."""
+    return click.option(*names, type=click.Path(dir_okay=False, path_type=Path), **settings)

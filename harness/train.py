@@ -1,0 +1,256 @@
+"""A training run, top to bottom: open or continue, loop, log, save, sample, evaluate."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from harness import checkpoints, data, fingerprint, measure, runs
+from harness.configs import Config
+from harness.errors import EnvironmentFault, Interrupted
+from harness.optim import learning_rate
+from harness.progress import Progress, say
+from harness.step import Trainer
+
+Hook = Callable[[runs.Run, Trainer], None]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens beside training; given by the command, so that this module needs no eval."""
+
+    image: Hook | None = None
+    evaluate: Hook | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `harness train` was asked for."""
+
+    config: Config
+    seed: int
+    directory: Path
+    data: Path
+    hooks: Hooks = field(default_factory=Hooks)
+
+
+def train(plan: Plan) -> runs.Run:
+    """Train to `max_steps`, continuing from the newest valid checkpoint.
+
+    Errors: UsageError (another config's directory), DataError (data, checkpoints),
+    EnvironmentFault (disk, memory, a run in use), Interrupted after SIGTERM or
+    Ctrl-C, with a checkpoint of the last finished step.
+    """
+    config = plan.config
+    source = data.open_source(config, plan.seed, plan.data)
+    with runs.locked(plan.directory), _Stop() as stop:
+        run = runs.create(
+            plan.directory, config, plan.seed, fingerprint=fingerprint.collect(),
+            data={"directory": str(plan.data.resolve()), "images": len(source.split)},
+            commit=fingerprint.git_commit(),
+        )
+        trainer = Trainer(config, plan.seed)
+        _resume(run, trainer)
+        with _out_of_memory(config):
+            _loop(run, trainer, source, plan.hooks, stop)
+    return run
+
+
+def _resume(run: runs.Run, trainer: Trainer) -> None:
+    found = checkpoints.newest_valid(
+        run.checkpoints, run.checkpoint_steps(), config_digest=run.info["digest"], warn=say
+    )
+    if found is not None:
+        trainer.load(found.step, found.parts, found.state)
+        say(f"continuing {run.directory} from step {found.step}")
+
+
+def micro_batches(config: Config, start: int) -> Iterator[tuple[int, range]]:
+    """(0-based step, global sample numbers) of every micro-batch from step `start` on."""
+    size = config.train.global_batch_size
+    micro = min(config.train.micro_batch_size, size)
+    for step in range(start, config.train.max_steps):
+        for first in range(step * size, (step + 1) * size, micro):
+            yield step, range(first, first + micro)
+
+
+def _loop(
+    run: runs.Run, trainer: Trainer, source: data.Source, hooks: Hooks, stop: _Stop
+) -> None:
+    settings = run.config.train
+    per_step = settings.global_batch_size // min(
+        settings.micro_batch_size, settings.global_batch_size
+    )
+    parts = micro_batches(run.config, trainer.step)
+    batches = data.prefetch(source, parts, run.config.data.num_workers)
+    chrono = measure.Chrono(settings.global_batch_size)
+    metrics = runs.Lines(run.metrics_file, keep_through=trainer.step)
+    timing = runs.Lines(run.timing_file, keep_through=trainer.step)
+    log = _Log(run.config, metrics, timing, chrono)
+
+    def taken() -> Iterator[data.Batch]:
+        for _ in range(per_step):
+            with chrono.waiting():
+                batch = next(batches)
+            yield batch
+
+    label = f"train {run.name}"
+    try:
+        with Progress(settings.max_steps, label, start=trainer.step, unit="step") as progress:
+            # What a kill cut off beside this step is made up for; what is there stays.
+            _beside(run, trainer, hooks, stop)
+            while trainer.step < settings.max_steps:
+                loss = trainer.train(taken())
+                chrono.step_done()
+                log.step(trainer.step, loss)
+                progress.advance(loss=f"{loss:.4f}")
+                with chrono.pause():
+                    _save_if_due(run, trainer, stop, log)
+                    _beside(run, trainer, hooks, stop)
+    finally:
+        batches.close()
+        metrics.close()
+        timing.close()
+
+
+def _save_if_due(run: runs.Run, trainer: Trainer, stop: _Stop, log: _Log) -> None:
+    settings, step = run.config.train, trainer.step
+    last = step == settings.max_steps
+    if step % settings.save_steps == 0 or last or stop.asked:
+        log.sync()
+        save(run, trainer)
+    if stop.asked and not last:
+        raise _interrupted(step)
+
+
+def _beside(run: runs.Run, trainer: Trainer, hooks: Hooks, stop: _Stop) -> None:
+    """Sample grids and evaluations due at the trainer's step; a signal cuts them short.
+
+    Hooks do nothing where their output exists, and go on where a kill cut them off.
+    """
+    settings, step = run.config.train, trainer.step
+    last = step == settings.max_steps
+
+    def due(every: int) -> bool:
+        return bool(every) and (step % every == 0 or last)
+
+    try:
+        with stop.at_once():
+            if hooks.image and due(settings.image_steps):
+                hooks.image(run, trainer)
+            if hooks.evaluate and due(settings.eval_steps):
+                hooks.evaluate(run, trainer)
+    except StopNow:
+        if step and step not in run.checkpoint_steps():
+            save(run, trainer)
+        raise _interrupted(step) from None
+
+
+def _interrupted(step: int) -> Interrupted:
+    return Interrupted(
+        f"stopped at step {step} after saving", remedy="run the same command again to continue"
+    )
+
+
+def save(run: runs.Run, trainer: Trainer) -> None:
+    """Write the checkpoint of the trainer's step, then drop the oldest ones."""
+    parts, state = trainer.state()
+    checkpoints.save(
+        run.checkpoint(trainer.step),
+        checkpoints.Checkpoint(trainer.step, parts, state),
+        config_digest=run.info["digest"],
+        seed=run.seed,
+    )
+    checkpoints.prune(
+        run.checkpoints, run.checkpoint_steps(), keep=run.config.train.keep_checkpoints
+    )
+
+
+class _Log:
+    """Writes metrics.jsonl and timing.jsonl at step 1, every log_steps and the last step."""
+
+    def __init__(
+        self, config: Config, metrics: runs.Lines, timing: runs.Lines, chrono: measure.Chrono
+    ):
+        self._config, self._metrics, self._timing = config, metrics, timing
+        self._chrono = chrono
+
+    def step(self, step: int, loss: float) -> None:
+        train = self._config.train
+        if step != 1 and step % train.log_steps and step != train.max_steps:
+            return
+        lr = learning_rate(self._config.optim, step, train.max_steps)
+        self._metrics.append({"step": step, "loss": loss, "loss_hex": loss.hex(), "lr": lr})
+        self._timing.append({"step": step, **measure.snapshot(self._chrono)})
+
+    def sync(self) -> None:
+        self._metrics.sync()
+        self._timing.sync()
+
+
+class StopNow(BaseException):
+    """A signal came while nothing was at stake; not an Exception, so that nothing swallows it."""
+
+
+class _Stop:
+    """Turns the first SIGTERM or Ctrl-C into a flag; a second one kills at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._at_once = False
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._former[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a signal raises `StopNow` where it meets the program."""
+        self._at_once = True
+        try:
+            if self.asked:
+                raise StopNow
+            yield
+        finally:
+            self._at_once = False
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(number, self._former[number])
+        if self._at_once:
+            self._at_once = False
+            raise StopNow
+        say(f"{signal.Signals(number).name}: finishing this step, then saving")
+
+
+class _out_of_memory:
+    """Says in one line what to lower when memory runs out."""
+
+    def __init__(self, config: Config):
+        self._micro = config.train.micro_batch_size
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        text = str(error)
+        if isinstance(error, MemoryError) or "ResourceExhausted" in text or "out of memory" in text:
+            raise EnvironmentFault(
+                f"out of memory with train.micro_batch_size {self._micro}",
+                remedy="lower train.micro_batch_size, or set train.recompute=true",
+            ) from error
+
+
