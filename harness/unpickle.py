@@ -101,6 +101,6 @@ def load_object_array(data: io.BytesIO, path: Path | str) -> list[Any]:
     elements = list(array)
     for element in elements:
         plain = isinstance(element, np.ndarray) and not element.dtype.hasobject
-        if not plain and not isinstance(element, (str, np.str_)):
+        if not plain and not isinstance(element, str):
             raise DataError(f"{path} holds a {type(element).__name__}, expected text or an array")
     return elements
