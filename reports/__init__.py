@@ -1,1 +1,5 @@
 """Runs -> pandas tables -> Markdown, CSV, HTML."""
+
+from reports.tidy import load
+
+__all__ = ["load"]
