@@ -1,0 +1,151 @@
+"""From runs to a report: its tables, then its files, written so that none is ever half there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness import files
+from harness.errors import DataError, UsageError
+from reports import records as reading
+from reports import tables
+from reports.records import Record
+from reports.summary import Column
+
+MANIFEST = "report.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the Markdown, CSV and HTML are written from."""
+
+    records: list[Record]
+    reference: Record
+    columns: list[Column]
+    tables: dict[str, pd.DataFrame] = field(repr=False)
+    price: float | None = None
+    history: Any = None
+
+    @property
+    def title(self) -> str:
+        count = len(self.records)
+        return f"Benchmark report: {count} run{'s' if count > 1 else ''}"
+
+    @property
+    def introduction(self) -> str:
+        configs = sorted({str(r.config.get("name", "")) for r in self.records})
+        shown = ", ".join(configs[:8]) + (" and others" if len(configs) > 8 else "")
+        devices = sorted({f"{r.devices} \N{MULTIPLICATION SIGN} {r.device}" for r in self.records})
+        more = f" and {len(devices) - 3} more" if len(devices) > 3 else ""
+        against = f" Ratios are against {self.reference.label}." if len(self.records) > 1 else ""
+        return f"Configs: {shown}. Trained on {', '.join(devices[:3])}{more}.{against}"
+
+    def shown_columns(self) -> list[Column]:
+        """Columns of the comparison in which at least one run has a value."""
+        table = self.tables["comparison"]
+        return [column for column in self.columns if table[column.key].notna().any()]
+
+
+def build(
+    runs: Any = None, *, reference: str | Path | None = None, price: float | None = None,
+    history: Path | None = None,
+) -> Report:
+    """Read the runs (as `reports.load` takes them) and make every table.
+
+    `reference`: label or path of the run that ratios are against; the first if None.
+    """
+    found = reading.read(runs)
+    if not found:
+        raise UsageError("there is no run to report on", remedy="name one, or train one first")
+    base = _reference(found, reference)
+    columns = tables.columns_of(found)
+    comparison = tables.comparison(found, columns)
+    ratios, apart = tables.ratios(found, columns, comparison, base)
+    made = {
+        "comparison": comparison,
+        "ratios": ratios,
+        "not_like_for_like": apart,
+        "evaluations": tables.evaluations(found),
+        "projection": tables.projection(found, price),
+        "seeds": tables.over_seeds(found, columns, comparison),
+        "differences": tables.differences(found),
+        "protocols": tables.protocol_entries(found),
+    }
+    return Report(found, base, columns, made, price)
+
+
+def _reference(found: list[Record], wanted: str | Path | None) -> Record:
+    if wanted is None:
+        return found[0]
+    path = Path(wanted).resolve()
+    for record in found:
+        if record.label == str(wanted) or record.run.directory.resolve() == path:
+            return record
+    raise UsageError(
+        f"--reference {wanted} is not among the runs of this report",
+        remedy=f"choose one of {', '.join(record.label for record in found[:20])}",
+    )
+
+
+def contents(report: Report) -> dict[str, bytes]:
+    """Every file of the report: name -> content; the one to open comes last."""
+    from reports import markdown
+
+    made = {
+        f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode()
+        for name, table in report.tables.items()
+    }
+    made |= markdown.files(report)
+    return made
+
+
+def write(made: dict[str, bytes], out: Path) -> Path:
+    """Write the files into `out`, each atomically, and return the path of the last.
+
+    Files of an earlier report there are replaced, or removed if this one has no
+    such file; any other file is left alone, and if one is in the way nothing is
+    written (UsageError). EnvironmentFault if `out` cannot be written.
+    """
+    earlier = _earlier(out)
+    with files.writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        foreign = [name for name in made if name not in earlier and (out / name).exists()]
+    if foreign:
+        raise UsageError(
+            f"{out / foreign[0]} exists and is not of an earlier report",
+            remedy="give another -o DIR; nothing there was touched",
+        )
+    listed = {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
+    # The union first: whatever happens in between, every file of ours stays known as ours.
+    _write_manifest(out, {**earlier, **listed})
+    for name, content in made.items():
+        files.atomic_write_bytes(out / name, content)
+    for name in earlier.keys() - made.keys():
+        with files.writing(out / name):
+            (out / name).unlink(missing_ok=True)
+    _write_manifest(out, listed)
+    return out / list(made)[-1]
+
+
+def _earlier(out: Path) -> dict[str, str]:
+    if not (out / MANIFEST).is_file():
+        return {}
+    manifest = files.read_json(out / MANIFEST)
+    names = manifest.get("files") if isinstance(manifest, dict) else None
+    plain = isinstance(names, dict) and all(Path(name).name == name for name in names)
+    if not plain or manifest.get("schema") != SCHEMA:
+        raise DataError(
+            f"{out / MANIFEST} is not a report's list of files", remedy="give another -o DIR"
+        )
+    return names
+
+
+def _write_manifest(out: Path, listed: dict[str, str]) -> None:
+    text = json.dumps({"schema": SCHEMA, "files": listed}, indent=2)
+    files.atomic_write_bytes(out / MANIFEST, text.encode() + b"\n")

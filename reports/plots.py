@@ -1,0 +1,71 @@
+"""Pictures for the Markdown report (matplotlib, PNG)."""
+
+from __future__ import annotations
+
+import io
+
+from reports import curves, palette, protocols
+from reports.records import Record
+from reports.summary import Column
+
+_MATPLOTLIB_DASH = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+
+
+def over_steps(records: list[Record], columns: list[Column]) -> dict[str, bytes]:
+    """File name -> PNG: the loss, then one picture per quality metric and protocol."""
+    points = curves.points_each(len(records))
+    pictures = {}
+    loss = {r.label: curves.training(r, "loss", points) for r in records}
+    if any(loss.values()):
+        pictures["loss.png"] = _picture(records, loss, "Training loss", marked=False)
+    for number, column in enumerate([c for c in columns if c.protocol], 1):
+        found = {
+            r.label: curves.evaluations(r, column.metric, column.protocol.digest) for r in records
+        }
+        # A number keeps names apart that differ in a digest alone.
+        name = f"quality-{number:02d}-{column.metric}.png"
+        pictures[name] = _picture(records, found, column.heading, marked=True)
+    return pictures
+
+
+def _picture(
+    records: list[Record], found: dict[str, curves.Curve | None], title: str, *, marked: bool
+) -> bytes:
+    # The object interface: pyplot would keep global state and pick a screen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    styles = palette.styles(records)
+    lowest = highest = None
+    for label, curve in found.items():
+        if curve is None:
+            continue
+        colour, dash = styles[label]
+        axes.plot(
+            curve.steps, curve.values, _MATPLOTLIB_DASH[dash], color=colour, label=label,
+            marker="o" if marked else None, markersize=4, linewidth=1.5,
+        )
+        positive = curve.values[curve.values > 0]
+        if len(positive):
+            lowest = min(positive.min(), lowest or positive.min())
+            highest = max(positive.max(), highest or positive.max())
+    # Losses and distances fall by factors; shares do not.
+    if lowest and highest / lowest > 8 and not title.startswith(_shares()):
+        axes.set_yscale("log")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_xlabel("step", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(records) <= 12:
+        axes.legend(fontsize=8, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _shares() -> tuple[str, ...]:
+    return tuple(protocols.heading(metric) for metric in protocols.SHARES)
