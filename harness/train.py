@@ -37,6 +37,7 @@ class Plan:
     seed: int
     directory: Path
     data: Path
+    workers: int
     hooks: Hooks = field(default_factory=Hooks)
 
 
@@ -58,7 +59,7 @@ def train(plan: Plan) -> runs.Run:
         trainer = Trainer(config, plan.seed)
         _resume(run, trainer)
         with _out_of_memory(config):
-            _loop(run, trainer, source, plan.hooks, stop)
+            _loop(run, trainer, source, plan, stop)
     return run
 
 
@@ -81,14 +82,14 @@ def micro_batches(config: Config, start: int) -> Iterator[tuple[int, range]]:
 
 
 def _loop(
-    run: runs.Run, trainer: Trainer, source: data.Source, hooks: Hooks, stop: _Stop
+    run: runs.Run, trainer: Trainer, source: data.Source, plan: Plan, stop: _Stop
 ) -> None:
     settings = run.config.train
     per_step = settings.global_batch_size // min(
         settings.micro_batch_size, settings.global_batch_size
     )
     parts = micro_batches(run.config, trainer.step)
-    batches = data.prefetch(source, parts, run.config.data.num_workers)
+    batches = data.prefetch(source, parts, plan.workers)
     chrono = measure.Chrono(settings.global_batch_size)
     metrics = runs.Lines(run.metrics_file, keep_through=trainer.step)
     timing = runs.Lines(run.timing_file, keep_through=trainer.step)
@@ -104,7 +105,7 @@ def _loop(
     try:
         with Progress(settings.max_steps, label, start=trainer.step, unit="step") as progress:
             # What a kill cut off beside this step is made up for; what is there stays.
-            _beside(run, trainer, hooks, stop)
+            _beside(run, trainer, plan.hooks, stop)
             while trainer.step < settings.max_steps:
                 loss = trainer.train(taken())
                 chrono.step_done()
@@ -112,7 +113,7 @@ def _loop(
                 progress.advance(loss=f"{loss:.4f}")
                 with chrono.pause():
                     _save_if_due(run, trainer, stop, log)
-                    _beside(run, trainer, hooks, stop)
+                    _beside(run, trainer, plan.hooks, stop)
     finally:
         batches.close()
         metrics.close()

@@ -18,11 +18,15 @@ from harness.commands.options import config_argument, directory_option, override
 @directory_option("--output-dir", help="The run's own directory.  [default: runs/<name>]")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Default: the config's seed.")
 @overrides_option
+@click.option(
+    "--workers", type=click.IntRange(0, 256),
+    help="Threads that draw samples; changes no bit.  [default: the config's data.num_workers]",
+)
 @click.option("--overwrite", is_flag=True, help="Remove what the run's directory holds first.")
 @click.option("--dry-run", is_flag=True, help="Check config and data, print the plan, and stop.")
 def command(
     config: str, data: Path | None, output_dir: Path | None, seed: int | None,
-    overrides: tuple[str, ...], overwrite: bool, dry_run: bool,
+    overrides: tuple[str, ...], workers: int | None, overwrite: bool, dry_run: bool,
 ) -> None:
     """Train CONFIG (a shipped name or a TOML file).
 
@@ -44,7 +48,8 @@ def command(
     if overwrite:
         runs.remove(directory)
     beside = hooks.make(loaded, data)
-    run = train.train(train.Plan(loaded, seed, directory, data, beside))
+    workers = loaded.data.num_workers if workers is None else workers
+    run = train.train(train.Plan(loaded, seed, directory, data, workers, beside))
     click.echo(str(run.directory))
 
 

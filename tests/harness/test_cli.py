@@ -1,0 +1,115 @@
+"""The command line as users meet it: in processes of its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from harness.cli import COMMANDS, root
+from harness.configs.names import shipped
+from tests.command import ROOT, assert_one_line_error, environment, harness
+
+HEAVY = ("paddle", "torch", "pandas", "numpy", "ppdiffusers", "paddlenlp", "scipy", "matplotlib")
+WATCH = """
+import sys
+sys.argv[0] = "harness"
+from harness.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print(",".join(sorted(n for n in {heavy!r} if n in sys.modules)), file=sys.stderr)
+"""
+
+
+def loaded_by(*arguments):
+    code = WATCH.format(heavy=HEAVY)
+    process = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+        env=environment(), cwd=ROOT,
+    )
+    return process.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("nonsense",),
+        ("train",),
+        ("train", "--nonsense"),
+        *((command, "--help") for command in COMMANDS),
+    ],
+)
+def test_help_and_usage_errors_import_nothing_heavy(arguments):
+    assert loaded_by(*arguments) == ""
+
+
+def test_help_names_every_command():
+    process = harness("--help")
+    assert process.returncode == 0
+    for name in COMMANDS:
+        assert f"  {name} " in process.stdout
+
+
+def test_every_command_is_a_click_command_with_help():
+    import click
+
+    for name in COMMANDS:
+        command = root.get_command(click.Context(root), name)
+        assert isinstance(command, click.Command) and command.help, name
+
+
+def test_a_misspelt_command_suggests_the_right_one():
+    process = harness("trian")
+    assert process.returncode == 2
+    assert "Did you mean 'train'" in process.stderr
+
+
+def test_an_unknown_config_is_a_usage_error():
+    assert_one_line_error(harness("train", "smal"), 2, "did you mean 'small'")
+
+
+def test_config_list_show_validate(tmp_path):
+    rows = json.loads(harness("config", "list", "--json").stdout)
+    assert [row["name"] for row in rows] == shipped()
+    shown = harness("config", "show", "small").stdout
+    assert "(pinned)" in shown and "num_layers = 12" in shown
+    path = tmp_path / "mine.toml"
+    path.write_text(shown)
+    assert "valid" in harness("config", "validate", path).stdout
+    path.write_text(shown.replace("num_layers", "num_layer"))
+    assert_one_line_error(harness("config", "validate", path), 2, "did you mean 'model.num_layers'")
+    shown = json.loads(harness("config", "show", "small", "--json", "--set", "ema.decay=0").stdout)
+    assert shown["ema"]["decay"] == 0.0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_knows_commands_and_configs(shell):
+    source = harness(**{"_HARNESS_COMPLETE": f"{shell}_source"})
+    assert "_HARNESS_COMPLETE" in source.stdout
+    words = {"COMP_WORDS": "harness train small_", "COMP_CWORD": "2"}
+    if shell == "fish":
+        words = {"COMP_WORDS": "harness train small_", "COMP_CWORD": "small_"}
+    found = harness(**words, **{"_HARNESS_COMPLETE": f"{shell}_complete"})
+    assert "small_deep" in found.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = f"{sys.executable} -m harness config show small | head -1"
+    process = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=environment(), cwd=ROOT
+    )
+    assert "Traceback" not in process.stderr and "digest" in process.stdout
+
+
+def test_doctor_reports_each_part():
+    process = harness("doctor", "--json")
+    found = {row["what"]: row for row in json.loads(process.stdout)}
+    assert {"python", "paddle", "fid", "inception weights", "memory", "disk"} <= found.keys()
+    for row in found.values():
+        assert row["status"] == "ok" or row["remedy"], row
+    missing = any(row["status"] == "missing" for row in found.values())
+    assert process.returncode == (5 if missing else 0)
