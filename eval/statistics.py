@@ -61,8 +61,14 @@ class Moments:
         self.mean += delta * (other.count / total)
         self.count = total
 
-    def copy(self) -> Moments:
-        return Moments(self.count, self.mean.copy(), self.scatter.copy())
+    def without(self, part: Moments) -> Moments:
+        """The moments of the other rows, where `part` is some of these (Chan's update undone)."""
+        count = self.count - part.count
+        mean = (self.count * self.mean - part.count * part.mean) / count
+        delta = part.mean - mean
+        scatter = self.scatter - part.scatter
+        scatter -= np.outer(delta * (count * part.count / self.count), delta)
+        return Moments(count, mean, scatter)
 
     def statistics(self) -> Statistics:
         """DataError for fewer than two rows: they have no covariance."""
@@ -76,7 +82,7 @@ class Moments:
 class Accumulator:
     """Streams feature rows into `Moments`; optionally keeps each block's own, for `intervals`.
 
-    Kept blocks are packed (upper triangle, float32): 8.4 MB each at d = 2048.
+    Kept blocks are packed (upper triangle): 17 MB each at d = 2048.
     """
 
     def __init__(self, size: int, *, block_rows: int = BLOCK_ROWS, keep_blocks: bool = False):
@@ -124,7 +130,7 @@ class Accumulator:
 
 @dataclass(frozen=True)
 class PackedMoments:
-    """`Moments` of a block with the scatter as a packed float32 upper triangle."""
+    """`Moments` of a block with the scatter as a packed upper triangle, float64."""
 
     count: int
     mean: np.ndarray
@@ -133,7 +139,7 @@ class PackedMoments:
     @classmethod
     def of(cls, moments: Moments) -> PackedMoments:
         size = len(moments.mean)
-        packed = np.empty(size * (size + 1) // 2, np.float32)
+        packed = np.empty(size * (size + 1) // 2)
         at = 0
         for i in range(size):
             packed[at : at + size - i] = moments.scatter[i, i:]

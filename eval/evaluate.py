@@ -1,0 +1,373 @@
+"""One evaluation, top to bottom: sample, decode, extract features, measure, write result.json.
+
+Samples are made in blocks of `config.eval.batch_size`; each block is on disk before it counts, so
+a killed evaluation goes on, and its figures are the same to the byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval import captions as caption_lists
+from eval import figures, grid, protocols, references, sampling, validation
+from eval.blocks import STAGES, Block, Blocks
+from eval.networks import open_network
+from eval.protocols import Protocol
+from harness import files, runs
+from harness.configs import Config
+from harness.errors import EnvironmentFault, UsageError
+from harness.progress import Progress
+
+SCHEMA = 1
+GRID_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to evaluate by what, where things lie, and where the result goes.
+
+    `vae` defaults to DATA/vae, `reference` to the statistics found in DATA, `weights` (Inception)
+    to where pytorch-fid looks. `shard` (rank, world size): this process makes the blocks whose
+    number is rank modulo world size; rank 0 measures, after `barrier()`.
+    """
+
+    config: Config
+    protocol: Protocol
+    data: Path
+    directory: Path
+    step: int
+    vae: Path | None = None
+    reference: Path | None = None
+    weights: Path | None = None
+    shard: tuple[int, int] = (0, 1)
+    barrier: Callable[[], None] = field(default=lambda: None)
+
+
+def evaluate(
+    task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, model: Any = None
+) -> dict[str, Any] | None:
+    """Evaluate EMA weights; returns the content of result.json (None on ranks other than 0).
+
+    `ema`: parameter name -> array; `ema_sha256`: their `checkpoints.tensors_digest`. `model`: a
+    float32 UViT that has these weights already (else one is made). A finished result of the same
+    task is returned as it is. Errors: UsageError if the directory holds another task's result,
+    DataError (data, statistics), EnvironmentFault (missing weights, VAE, data; disk full).
+    """
+    config, protocol = task.config, task.protocol
+    captions = open_captions(task)
+    with open_network(protocol.features, weights=task.weights, data=task.data) as network:
+        reference = references.load(network, task.data, task.reference)
+        vae_directory = task.vae or task.data / "vae"
+        described = protocols.describe(
+            protocol, captions=captions.describe(), features=network.describe(),
+            reference=reference.describe(), latent_scale=config.diffusion.latent_scale,
+            vae_sha256=folder_digest(vae_directory),
+        )
+        identity = {
+            "step": task.step, "ema_sha256": ema_sha256, "protocol": described,
+            "model": config.model.model_dump(), "diffusion": config.diffusion.model_dump(),
+        }
+        if finished := _finished(task.directory, identity):
+            return finished
+        blocks = Blocks(
+            task.directory / "features", identity, n_samples=protocol.n_samples,
+            rows=config.eval.batch_size,
+        )
+        model = model or make_model(config, ema)
+        _make_blocks(task, blocks, captions, network, model, vae_directory)
+        task.barrier()
+        if task.shard[0]:
+            return None
+        return _conclude(task, blocks, captions, network, reference, model, identity)
+
+
+def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
+    """A float32 UViT of `config` with the weights `ema` (parameter name -> array)."""
+    from models.ema import EMA
+    from models.uvit import UViT
+
+    model = UViT(**config.model.model_dump(), attention=config.train.attention)
+    average = EMA(model, config.ema.decay)
+    average.load(ema)
+    average.copy_to(model)
+    model.eval()
+    return model
+
+
+def open_captions(task: Task) -> caption_lists.CaptionList:
+    """The caption list of `task`; errors as in `harness.data`."""
+    model = task.config.model
+    return caption_lists.choose(
+        task.data, task.protocol.n_samples, task.protocol.caption_seed,
+        moments_shape=(2 * model.in_channels, model.sample_size, model.sample_size),
+        context_shape=(model.num_text_tokens, model.clip_dim),
+    )
+
+
+def _finished(directory: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The result in `directory` if it is this task's; UsageError if it is another's."""
+    path = directory / "result.json"
+    if not path.exists():
+        return None
+    result = files.read_json(path)
+    known = {key: result.get(key) for key in identity} if isinstance(result, dict) else {}
+    differing = protocols.differences(known, identity)
+    if differing:
+        raise UsageError(
+            f"{directory} holds a result made otherwise ({', '.join(list(differing)[:6])})",
+            remedy="remove that directory to evaluate again",
+        )
+    return result
+
+
+def _make_blocks(
+    task: Task, blocks: Blocks, captions: Any, network: Any, model: Any, vae_directory: Path
+) -> None:
+    rank, world = task.shard
+    mine = [b for b in range(len(blocks)) if b % world == rank]
+    missing = [b for b in mine if blocks.load(b) is None]
+    if not missing:
+        return
+    sizes = {b: blocks.span(b)[1] - blocks.span(b)[0] for b in mine}
+    done = sum(sizes.values()) - sum(sizes[b] for b in missing)
+    maker = _Maker(task, captions, model, vae_directory)
+    label = f"evaluate step {task.step} by {task.protocol.name}"
+    with (
+        Progress(sum(sizes.values()), label, start=done, unit="image") as progress,
+        _Finisher(blocks, network, captions) as finisher,
+    ):
+        for block in missing:
+            images, seconds = maker.images(*blocks.span(block))
+            finisher.finish(block, images, seconds)
+            progress.advance(sizes[block])
+
+
+class _Maker:
+    """Draws and decodes the images of a span of samples."""
+
+    def __init__(self, task: Task, captions: Any, model: Any, vae_directory: Path):
+        from models import autoencoder
+        from models.diffusion import Schedule
+
+        diffusion = task.config.diffusion
+        self._task, self._captions, self._model = task, captions, model
+        self._vae = autoencoder.load(vae_directory)
+        self._alphas_cumprod = Schedule(
+            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
+        ).alphas_cumprod
+
+    def images(self, first: int, last: int) -> tuple[np.ndarray, dict[str, float]]:
+        """uint8 [n, H, W, 3] of samples first..last-1, and the seconds of network and vae."""
+        settings = self._task.config
+        began = time.perf_counter()
+        latents = sampling.sample_latents(
+            self._model, self._captions.contexts(first, last), self._captions.empty_context,
+            range(first, last), protocol=self._task.protocol,
+            alphas_cumprod=self._alphas_cumprod, batch_size=settings.eval.batch_size,
+        )
+        sampled = time.perf_counter()
+        images = decode(
+            self._vae, latents, latent_scale=settings.diffusion.latent_scale,
+            batch_size=settings.eval.decode_batch_size,
+        )
+        return images, {"network": sampled - began, "vae": time.perf_counter() - sampled}
+
+
+def decode(
+    vae: Any, latents: np.ndarray, *, latent_scale: float, batch_size: int
+) -> np.ndarray:
+    """Scaled latents float32 [n, C, h, w] -> uint8 images [n, H, W, 3].
+
+    The VAE runs at `batch_size`, padded. EnvironmentFault if it gives NaN.
+    """
+    parts = []
+    unscaled = latents / np.float32(latent_scale)
+    for first in range(0, len(latents), batch_size):
+        chunk = unscaled[first : first + batch_size]
+        images = np.asarray(vae.decode(sampling.pad(chunk, batch_size)))[: len(chunk)]
+        if not np.isfinite(images).all():
+            raise EnvironmentFault(
+                "decoded images hold NaN or infinity",
+                remedy="the weights have diverged, or the VAE is not the one they were made for",
+            )
+        parts.append(grid.to_uint8(images))
+    return np.concatenate(parts)
+
+
+class _Finisher:
+    """Features and writing, off the critical path where the features are another process's."""
+
+    def __init__(self, blocks: Blocks, network: Any, captions: Any):
+        self._blocks, self._network, self._captions = blocks, network, captions
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="features")
+        self._pending: list[Future[None]] = []
+
+    def __enter__(self) -> _Finisher:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None:
+            self._collect(0)
+
+    def finish(self, block: int, images: np.ndarray, seconds: dict[str, float]) -> None:
+        """Extract the features of a block's images and write it; errors show up later."""
+        measured = None if self._network.concurrent else self._measure(images)
+        self._collect(1)  # at most one block waits while the next is being sampled
+        self._pending.append(self._pool.submit(self._write, block, images, seconds, measured))
+
+    def _collect(self, keep: int) -> None:
+        while len(self._pending) > keep:
+            self._pending.pop(0).result()
+
+    def _measure(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        began = time.perf_counter()
+        features = np.asarray(self._network.extract(images), np.float32)
+        labels = np.full(len(images), -1, np.int64)
+        if self._captions.labels is not None and hasattr(self._network, "classify"):
+            labels = np.asarray(self._network.classify(images), np.int64)
+        return features, labels, time.perf_counter() - began
+
+    def _write(
+        self, block: int, images: np.ndarray, seconds: dict[str, float],
+        measured: tuple[np.ndarray, np.ndarray, float] | None,
+    ) -> None:
+        features, labels, extraction = measured or self._measure(images)
+        shown = images[: max(0, GRID_IMAGES - self._blocks.span(block)[0])]
+        times = {**seconds, "features": extraction, "writing": 0.0}
+        content = Block(features, labels, shown, np.array([times[s] for s in STAGES]))
+        self._blocks.save(block, content)
+
+
+def _conclude(
+    task: Task, blocks: Blocks, captions: Any, network: Any, reference: Any, model: Any,
+    identity: dict[str, Any],
+) -> dict[str, Any]:
+    from models.diffusion import Schedule
+
+    shown, seconds, labels = [], np.zeros(len(STAGES)), []
+
+    def features() -> Iterator[np.ndarray]:
+        for block in blocks.all():
+            shown.append(block.shown)
+            labels.append(block.labels)
+            seconds.__iadd__(block.seconds)
+            yield block.features
+
+    measured = figures.measure(
+        features, network=network, reference=reference, n_samples=task.protocol.n_samples,
+        seed=task.protocol.seed,
+    )
+    diffusion = task.config.diffusion
+    loss = validation.validation_loss(
+        model, captions, images=min(task.protocol.loss_images, task.protocol.n_samples),
+        schedule=Schedule(
+            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
+        ),
+        latent_scale=diffusion.latent_scale, batch_size=task.config.eval.batch_size,
+    )
+    read = np.concatenate(labels)[: len(captions)]
+    accuracy = None
+    if captions.labels is not None and (read >= 0).all():
+        accuracy = float(np.mean(read == captions.labels))
+    metrics = {**measured.pop("metrics"), "accuracy": accuracy, "validation_loss": loss["loss"]}
+    result = {
+        "schema": SCHEMA,
+        **identity,
+        "n_samples": task.protocol.n_samples,
+        "metrics": metrics,
+        **measured,
+        "validation": loss,
+        "execution": dataclasses_eval(task.config),
+        "timing": _timing(seconds, task.protocol.n_samples),
+    }
+    with contextlib.suppress(ValueError):
+        grid.save_grid(np.concatenate(shown)[:GRID_IMAGES], task.directory / "samples.png")
+    files.atomic_write_json(task.directory / "result.json", result)
+    return result
+
+
+def dataclasses_eval(config: Config) -> dict[str, int]:
+    """The batch shapes that the bits, but not the figures' meaning, depend on."""
+    return {
+        "batch_size": config.eval.batch_size, "decode_batch_size": config.eval.decode_batch_size
+    }
+
+
+def _timing(seconds: np.ndarray, n_samples: int) -> dict[str, Any]:
+    each = {s: float(v) / n_samples for s, v in zip(STAGES, seconds, strict=True)}
+    return {"seconds_per_image": each, "seconds": float(seconds.sum())}
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the files in `folder`; EnvironmentFault if missing."""
+    if not folder.is_dir():
+        raise EnvironmentFault(
+            f"the VAE folder {folder} is missing",
+            remedy="give --vae DIR: a ppdiffusers AutoencoderKL folder (config.json and weights)",
+        )
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "."):
+        digest.update(f"{path.name}\0{files.sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def evaluate_run(
+    run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
+    vae: Path | None = None, reference: Path | None = None, weights: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate a run's checkpoint of `step` (default: the newest); see `evaluate`.
+
+    UsageError if there is no such checkpoint.
+    """
+    step, manifest, ema = load_ema(run, step)
+    data = data or Path(run.info["data"]["directory"])
+    task = Task(
+        run.config, protocol, data, run.evaluation(step, protocol.name), step, vae=vae,
+        reference=reference, weights=weights,
+    )
+    return evaluate(task, ema, manifest["ema_digest"])
+
+
+def load_ema(
+    run: runs.Run, step: int | None
+) -> tuple[int, dict[str, Any], dict[str, np.ndarray]]:
+    """(step, checkpoint's manifest, EMA arrays) of a run's checkpoint."""
+    from harness import checkpoints
+
+    steps = run.checkpoint_steps()
+    if not steps:
+        raise UsageError(
+            f"{run.directory} has no checkpoint yet", remedy="train it to its first save_steps"
+        )
+    step = steps[-1] if step is None else step
+    if step not in steps:
+        shown = ", ".join(map(str, steps[-8:]))
+        raise UsageError(f"{run.directory} has no checkpoint of step {step}", remedy=f"it has {shown}")
+    directory = run.checkpoint(step)
+    manifest = checkpoints.check(directory, parts=("ema",))
+    found = checkpoints.load(directory, config_digest=run.info["digest"], parts=("ema",))
+    return step, manifest, found.parts["ema"]
+
+
+def repeats(results: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Mean and standard deviation of `metric` over evaluations that differ in sampling seed."""
+    values = [result["metrics"][metric] for result in results]
+    return {
+        "metric": metric,
+        "seeds": [result["protocol"]["seed"] for result in results],
+        "values": values,
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "covers": "sampling noise; not the training seed, nor the choice of captions",
+    }

@@ -1,0 +1,164 @@
+"""Named, pinned ways to measure; whatever is changed gets another name.
+
+A figure means nothing without how it was made. `Protocol` holds what can be chosen; `describe`
+adds what was found when it ran (digests of captions, reference, feature weights and VAE), and that
+is what result.json carries and what two figures must have in common before they are compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UsageError
+
+# Of the official code's images: (x + 1) / 2 clipped to [0, 1], then torchvision.save_image's
+# mul(255).add(0.5).clamp(0, 255).to(uint8).
+QUANTISATION = "uint8(clip((x + 1) / 2, 0, 1) * 255 + 0.5)"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How samples are drawn and judged.
+
+    `caption_seed` fixes which captions, `seed` the noise; `guidance_scale` g is the standard one,
+    uncond + g (cond - uncond): 2.0 here is the official code's `scale=1`. `eta` is DDIM's.
+    `loss_images` (but no more than `n_samples`) is over how many val images the validation loss is.
+    """
+
+    name: str
+    features: str  # "inception" or "digits"
+    n_samples: int
+    sampler: str = "ddim"  # or "dpm": DPM-Solver++ as in the official code
+    num_inference_steps: int = 50
+    eta: float = 0.0
+    guidance_scale: float = 2.0
+    dtype: str = "float32"
+    seed: int = 1234
+    caption_seed: int = 1234
+    loss_images: int = 1024
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+_COCO = Protocol("coco-ddim50", "inception", 30_000)
+_DIGITS = Protocol("digits-ddim50", "digits", 500, loss_images=64)
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        _COCO,
+        dataclasses.replace(_COCO, name="coco-ddim50-10k", n_samples=10_000),
+        # What the published 5.95 (small) and 5.48 (small_deep) were made with.
+        dataclasses.replace(_COCO, name="coco-dpm50", sampler="dpm"),
+        _DIGITS,
+        dataclasses.replace(_DIGITS, name="digits-ddim20", num_inference_steps=20),
+        dataclasses.replace(
+            _DIGITS, name="digits-ddim20-200", num_inference_steps=20, n_samples=200
+        ),
+    )
+}
+
+# Field -> its abbreviation in the name of a protocol that differs from a pinned one.
+_SHORT = {
+    "features": "", "n_samples": "n", "sampler": "", "num_inference_steps": "steps",
+    "eta": "eta", "guidance_scale": "g", "dtype": "", "seed": "s", "caption_seed": "captions",
+    "loss_images": "loss",
+}
+
+
+def get(name: str, **overrides: Any) -> Protocol:
+    """The protocol called `name`, with `overrides` (None: not given) and then another name.
+
+    `get("coco-ddim50", n_samples=24).name` is "coco-ddim50+n24"; overriding with the pinned
+    value changes nothing. UsageError for an unknown name or an impossible value.
+    """
+    if name not in PROTOCOLS:
+        near = difflib.get_close_matches(name, PROTOCOLS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"unknown protocol {name!r}", remedy=f"{hint}there are: {', '.join(PROTOCOLS)}"
+        )
+    base = PROTOCOLS[name]
+    changed = {
+        key: value for key, value in overrides.items()
+        if value is not None and value != getattr(base, key)
+    }
+    if not changed:
+        return base
+    suffix = "".join(f"+{_SHORT[key]}{_text(changed[key])}" for key in _SHORT if key in changed)
+    return dataclasses.replace(base, name=name + suffix, **changed)
+
+
+def is_pinned(protocol: Protocol) -> bool:
+    """Whether this is, in every field, the protocol that its name says."""
+    return PROTOCOLS.get(protocol.name) == protocol
+
+
+def describe(
+    protocol: Protocol, *, captions: dict[str, Any], features: dict[str, Any],
+    reference: dict[str, Any], latent_scale: float, vae_sha256: str | None,
+) -> dict[str, Any]:
+    """Everything that a figure made by `protocol` depends on, as plain JSON values."""
+    return {
+        **dataclasses.asdict(protocol),
+        "features": features,
+        "captions": captions,
+        "reference": reference,
+        "weights": "ema",
+        "latent_scale": latent_scale,
+        "vae_sha256": vae_sha256,
+        "quantisation": QUANTISATION,
+        "pinned": is_pinned(protocol),
+    }
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (value in a, value in b) wherever two described protocols differ.
+
+    Empty means that figures made by them may be compared.
+    """
+    flat_a, flat_b = _flat(a), _flat(b)
+    return {
+        key: (flat_a.get(key), flat_b.get(key))
+        for key in sorted(flat_a.keys() | flat_b.keys())
+        if flat_a.get(key) != flat_b.get(key)
+    }
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            flat |= _flat(item, f"{prefix}{key}.")
+        elif not (key == "path" and prefix):  # where a file lay does not change a figure
+            flat[prefix + key] = item
+    return flat
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _check(p: Protocol) -> None:
+    for key in ("n_samples", "num_inference_steps", "loss_images"):
+        if getattr(p, key) < 1:
+            raise UsageError(f"protocol {p.name}: {key} is {getattr(p, key)}, at least 1 is needed")
+    choices = {
+        "features": ("inception", "digits"), "sampler": ("ddim", "dpm"),
+        "dtype": ("float32", "float16", "bfloat16"),
+    }
+    for key, allowed in choices.items():
+        if getattr(p, key) not in allowed:
+            raise UsageError(
+                f"protocol {p.name}: {key} {getattr(p, key)!r} is not one of {', '.join(allowed)}"
+            )
+    if not 0.0 <= p.eta <= 1.0:
+        raise UsageError(f"protocol {p.name}: eta {p.eta} is not within 0..1")
+    if p.eta and p.sampler != "ddim":
+        raise UsageError(f"protocol {p.name}: eta belongs to ddim", remedy="leave it at 0")
+    if p.seed < 0 or p.caption_seed < 0:
+        raise UsageError(f"protocol {p.name}: seeds are not negative")
