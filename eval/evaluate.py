@@ -6,8 +6,6 @@ a killed evaluation goes on, and its figures are the same to the byte.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -211,6 +209,7 @@ class _Finisher:
         self._blocks, self._network, self._captions = blocks, network, captions
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="features")
         self._pending: list[Future[None]] = []
+        self.unrecorded = 0.0  # seconds of writing that no block on disk tells yet
 
     def __enter__(self) -> _Finisher:
         return self
@@ -244,9 +243,12 @@ class _Finisher:
     ) -> None:
         features, labels, extraction = measured or self._measure(images)
         shown = images[: max(0, GRID_IMAGES - self._blocks.span(block)[0])]
-        times = {**seconds, "features": extraction, "writing": 0.0}
+        # A block cannot hold how long its own writing took; it holds that of the one before.
+        times = {**seconds, "features": extraction, "writing": self.unrecorded}
         content = Block(features, labels, shown, np.array([times[s] for s in STAGES]))
+        began = time.perf_counter()
         self._blocks.save(block, content)
+        self.unrecorded = time.perf_counter() - began
 
 
 def _conclude(
@@ -288,20 +290,16 @@ def _conclude(
         "metrics": metrics,
         **measured,
         "validation": loss,
-        "execution": dataclasses_eval(task.config),
+        # The batch shapes: the bits depend on them, what the figures mean does not.
+        "execution": {
+            "batch_size": task.config.eval.batch_size,
+            "decode_batch_size": task.config.eval.decode_batch_size,
+        },
         "timing": _timing(seconds, task.protocol.n_samples),
     }
-    with contextlib.suppress(ValueError):
-        grid.save_grid(np.concatenate(shown)[:GRID_IMAGES], task.directory / "samples.png")
+    grid.save_grid(np.concatenate(shown), task.directory / "samples.png")
     files.atomic_write_json(task.directory / "result.json", result)
     return result
-
-
-def dataclasses_eval(config: Config) -> dict[str, int]:
-    """The batch shapes that the bits, but not the figures' meaning, depend on."""
-    return {
-        "batch_size": config.eval.batch_size, "decode_batch_size": config.eval.decode_batch_size
-    }
 
 
 def _timing(seconds: np.ndarray, n_samples: int) -> dict[str, Any]:

@@ -19,6 +19,27 @@ from harness.errors import UsageError
 QUANTISATION = "uint8(clip((x + 1) / 2, 0, 1) * 255 + 0.5)"
 
 
+def _check(p: Protocol) -> None:
+    for key in ("n_samples", "num_inference_steps", "loss_images"):
+        if getattr(p, key) < 1:
+            raise UsageError(f"protocol {p.name}: {key} is {getattr(p, key)}, at least 1 is needed")
+    choices = {
+        "features": ("inception", "digits"), "sampler": ("ddim", "dpm"),
+        "dtype": ("float32", "float16", "bfloat16"),
+    }
+    for key, allowed in choices.items():
+        if getattr(p, key) not in allowed:
+            raise UsageError(
+                f"protocol {p.name}: {key} {getattr(p, key)!r} is not one of {', '.join(allowed)}"
+            )
+    if not 0.0 <= p.eta <= 1.0:
+        raise UsageError(f"protocol {p.name}: eta {p.eta} is not within 0..1")
+    if p.eta and p.sampler != "ddim":
+        raise UsageError(f"protocol {p.name}: eta belongs to ddim", remedy="leave it at 0")
+    if p.seed < 0 or p.caption_seed < 0:
+        raise UsageError(f"protocol {p.name}: seeds are not negative")
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How samples are drawn and judged.
@@ -141,24 +162,3 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _check(p: Protocol) -> None:
-    for key in ("n_samples", "num_inference_steps", "loss_images"):
-        if getattr(p, key) < 1:
-            raise UsageError(f"protocol {p.name}: {key} is {getattr(p, key)}, at least 1 is needed")
-    choices = {
-        "features": ("inception", "digits"), "sampler": ("ddim", "dpm"),
-        "dtype": ("float32", "float16", "bfloat16"),
-    }
-    for key, allowed in choices.items():
-        if getattr(p, key) not in allowed:
-            raise UsageError(
-                f"protocol {p.name}: {key} {getattr(p, key)!r} is not one of {', '.join(allowed)}"
-            )
-    if not 0.0 <= p.eta <= 1.0:
-        raise UsageError(f"protocol {p.name}: eta {p.eta} is not within 0..1")
-    if p.eta and p.sampler != "ddim":
-        raise UsageError(f"protocol {p.name}: eta belongs to ddim", remedy="leave it at 0")
-    if p.seed < 0 or p.caption_seed < 0:
-        raise UsageError(f"protocol {p.name}: seeds are not negative")
