@@ -7,9 +7,7 @@ a killed evaluation goes on, and its figures are the same to the byte.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from eval import captions as caption_lists
-from eval import figures, grid, protocols, references, sampling, validation
-from eval.blocks import STAGES, Block, Blocks
+from eval import figures, grid, protocols, references, validation
+from eval.blocks import STAGES, Blocks
+from eval.making import Finisher, Maker
 from eval.networks import open_network
 from eval.protocols import Protocol
-from harness import files, runs
+from harness import files
 from harness.configs import Config
 from harness.errors import EnvironmentFault, UsageError
 from harness.progress import Progress
 
 SCHEMA = 1
-GRID_IMAGES = 64
 
 
 @dataclass(frozen=True)
@@ -138,117 +136,16 @@ def _make_blocks(
         return
     sizes = {b: blocks.span(b)[1] - blocks.span(b)[0] for b in mine}
     done = sum(sizes.values()) - sum(sizes[b] for b in missing)
-    maker = _Maker(task, captions, model, vae_directory)
+    maker = Maker(task.config, task.protocol, captions, model, vae_directory)
     label = f"evaluate step {task.step} by {task.protocol.name}"
     with (
         Progress(sum(sizes.values()), label, start=done, unit="image") as progress,
-        _Finisher(blocks, network, captions) as finisher,
+        Finisher(blocks, network, captions) as finisher,
     ):
         for block in missing:
             images, seconds = maker.images(*blocks.span(block))
             finisher.finish(block, images, seconds)
             progress.advance(sizes[block])
-
-
-class _Maker:
-    """Draws and decodes the images of a span of samples."""
-
-    def __init__(self, task: Task, captions: Any, model: Any, vae_directory: Path):
-        from models import autoencoder
-        from models.diffusion import Schedule
-
-        diffusion = task.config.diffusion
-        self._task, self._captions, self._model = task, captions, model
-        self._vae = autoencoder.load(vae_directory)
-        self._alphas_cumprod = Schedule(
-            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
-        ).alphas_cumprod
-
-    def images(self, first: int, last: int) -> tuple[np.ndarray, dict[str, float]]:
-        """uint8 [n, H, W, 3] of samples first..last-1, and the seconds of network and vae."""
-        settings = self._task.config
-        began = time.perf_counter()
-        latents = sampling.sample_latents(
-            self._model, self._captions.contexts(first, last), self._captions.empty_context,
-            range(first, last), protocol=self._task.protocol,
-            alphas_cumprod=self._alphas_cumprod, batch_size=settings.eval.batch_size,
-        )
-        sampled = time.perf_counter()
-        images = decode(
-            self._vae, latents, latent_scale=settings.diffusion.latent_scale,
-            batch_size=settings.eval.decode_batch_size,
-        )
-        return images, {"network": sampled - began, "vae": time.perf_counter() - sampled}
-
-
-def decode(
-    vae: Any, latents: np.ndarray, *, latent_scale: float, batch_size: int
-) -> np.ndarray:
-    """Scaled latents float32 [n, C, h, w] -> uint8 images [n, H, W, 3].
-
-    The VAE runs at `batch_size`, padded. EnvironmentFault if it gives NaN.
-    """
-    parts = []
-    unscaled = latents / np.float32(latent_scale)
-    for first in range(0, len(latents), batch_size):
-        chunk = unscaled[first : first + batch_size]
-        images = np.asarray(vae.decode(sampling.pad(chunk, batch_size)))[: len(chunk)]
-        if not np.isfinite(images).all():
-            raise EnvironmentFault(
-                "decoded images hold NaN or infinity",
-                remedy="the weights have diverged, or the VAE is not the one they were made for",
-            )
-        parts.append(grid.to_uint8(images))
-    return np.concatenate(parts)
-
-
-class _Finisher:
-    """Features and writing, off the critical path where the features are another process's."""
-
-    def __init__(self, blocks: Blocks, network: Any, captions: Any):
-        self._blocks, self._network, self._captions = blocks, network, captions
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="features")
-        self._pending: list[Future[None]] = []
-        self.unrecorded = 0.0  # seconds of writing that no block on disk tells yet
-
-    def __enter__(self) -> _Finisher:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None:
-            self._collect(0)
-
-    def finish(self, block: int, images: np.ndarray, seconds: dict[str, float]) -> None:
-        """Extract the features of a block's images and write it; errors show up later."""
-        measured = None if self._network.concurrent else self._measure(images)
-        self._collect(1)  # at most one block waits while the next is being sampled
-        self._pending.append(self._pool.submit(self._write, block, images, seconds, measured))
-
-    def _collect(self, keep: int) -> None:
-        while len(self._pending) > keep:
-            self._pending.pop(0).result()
-
-    def _measure(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        began = time.perf_counter()
-        features = np.asarray(self._network.extract(images), np.float32)
-        labels = np.full(len(images), -1, np.int64)
-        if self._captions.labels is not None and hasattr(self._network, "classify"):
-            labels = np.asarray(self._network.classify(images), np.int64)
-        return features, labels, time.perf_counter() - began
-
-    def _write(
-        self, block: int, images: np.ndarray, seconds: dict[str, float],
-        measured: tuple[np.ndarray, np.ndarray, float] | None,
-    ) -> None:
-        features, labels, extraction = measured or self._measure(images)
-        shown = images[: max(0, GRID_IMAGES - self._blocks.span(block)[0])]
-        # A block cannot hold how long its own writing took; it holds that of the one before.
-        times = {**seconds, "features": extraction, "writing": self.unrecorded}
-        content = Block(features, labels, shown, np.array([times[s] for s in STAGES]))
-        began = time.perf_counter()
-        self._blocks.save(block, content)
-        self.unrecorded = time.perf_counter() - began
 
 
 def _conclude(
@@ -318,54 +215,3 @@ def folder_digest(folder: Path) -> str:
     for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "."):
         digest.update(f"{path.name}\0{files.sha256_file(path)}\n".encode())
     return digest.hexdigest()
-
-
-def evaluate_run(
-    run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
-    vae: Path | None = None, reference: Path | None = None, weights: Path | None = None,
-) -> dict[str, Any]:
-    """Evaluate a run's checkpoint of `step` (default: the newest); see `evaluate`.
-
-    UsageError if there is no such checkpoint.
-    """
-    step, manifest, ema = load_ema(run, step)
-    data = data or Path(run.info["data"]["directory"])
-    task = Task(
-        run.config, protocol, data, run.evaluation(step, protocol.name), step, vae=vae,
-        reference=reference, weights=weights,
-    )
-    return evaluate(task, ema, manifest["ema_digest"])
-
-
-def load_ema(
-    run: runs.Run, step: int | None
-) -> tuple[int, dict[str, Any], dict[str, np.ndarray]]:
-    """(step, checkpoint's manifest, EMA arrays) of a run's checkpoint."""
-    from harness import checkpoints
-
-    steps = run.checkpoint_steps()
-    if not steps:
-        raise UsageError(
-            f"{run.directory} has no checkpoint yet", remedy="train it to its first save_steps"
-        )
-    step = steps[-1] if step is None else step
-    if step not in steps:
-        shown = ", ".join(map(str, steps[-8:]))
-        raise UsageError(f"{run.directory} has no checkpoint of step {step}", remedy=f"it has {shown}")
-    directory = run.checkpoint(step)
-    manifest = checkpoints.check(directory, parts=("ema",))
-    found = checkpoints.load(directory, config_digest=run.info["digest"], parts=("ema",))
-    return step, manifest, found.parts["ema"]
-
-
-def repeats(results: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Mean and standard deviation of `metric` over evaluations that differ in sampling seed."""
-    values = [result["metrics"][metric] for result in results]
-    return {
-        "metric": metric,
-        "seeds": [result["protocol"]["seed"] for result in results],
-        "values": values,
-        "mean": float(np.mean(values)),
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "covers": "sampling noise; not the training seed, nor the choice of captions",
-    }

@@ -181,7 +181,8 @@ def claim(folder: Path, owner: dict[str, Any]) -> None:
     if note.exists():
         found = files.read_json(note)
         if found != owner:
-            keys = sorted(k for k in owner if not isinstance(found, dict) or found.get(k) != owner[k])
+            known = found if isinstance(found, dict) else {}
+            keys = sorted(key for key in owner if known.get(key) != owner[key])
             raise DataError(
                 f"{folder} holds features that were made otherwise ({', '.join(keys)})",
                 remedy="give another folder, or remove that one",

@@ -86,8 +86,9 @@ def inference(model: Any, dtype: str = "float32") -> Iterator[None]:
         )
     training = model.training
     model.eval()
+    kernels = paddle.amp.auto_cast(enable=half, dtype=dtype if half else "float16")
     try:
-        with paddle.no_grad(), paddle.amp.auto_cast(enable=half, dtype=dtype if half else "float16"):
+        with paddle.no_grad(), kernels:
             yield
     finally:
         if training:
