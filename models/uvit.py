@@ -1,4 +1,4 @@
-"""U-ViT for text to image: a vision transformer with long skips (Bao et al. 2023, arXiv:2209.12152).
+"""U-ViT for text to image: a vision transformer with long skips (Bao et al., arXiv:2209.12152).
 
 Tokens are, in this order, one for the timestep, `num_text_tokens` for the text features and one
 for each patch of the latents. Parameters carry the names of the authors' code (baofff/U-ViT,
@@ -32,7 +32,7 @@ class UViTOutput:
 
 
 class ModelConfig(dict):
-    """The constructor's arguments, as keys and as attributes (ppdiffusers reads `unet.config.x`)."""
+    """The constructor's arguments as keys and attributes (ppdiffusers reads `unet.config.x`)."""
 
     def __getattr__(self, name):
         try:
