@@ -1,4 +1,4 @@
-"""U-ViT for text to image: a vision transformer with long skips (Bao et al., arXiv:2209.12152).
+"""U-ViT for text to image: a vision transformer with long skips (Bao et al. 2023, arXiv:2209.12152).
 
 Tokens are, in this order, one for the timestep, `num_text_tokens` for the text features and one
 for each patch of the latents. Parameters carry the names of the authors' code (baofff/U-ViT,
@@ -16,7 +16,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from models import ops
+from models import ops, tome
 
 # The authors' code draws Linear weights and pos_embed from a normal of this std, cut at +-2,
 # which is a hundred standard deviations away: no draw is ever cut.
@@ -32,7 +32,7 @@ class UViTOutput:
 
 
 class ModelConfig(dict):
-    """The constructor's arguments as keys and attributes (ppdiffusers reads `unet.config.x`)."""
+    """The constructor's arguments, as keys and as attributes (ppdiffusers reads `unet.config.x`)."""
 
     def __getattr__(self, name):
         try:
@@ -83,6 +83,7 @@ class Block(nn.Layer):
         self.norm2 = nn.LayerNorm(dim, epsilon=1e-5)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.skip_linear = _linear(2 * dim, dim) if skip else None
+        self.tome = None
 
     def forward(self, x, skip=None):
         # A tensor of its own gathers this block's gradients before the long skip's is added.
@@ -92,19 +93,26 @@ class Block(nn.Layer):
             joined = paddle.concat([x, skip], axis=-1)
             taken = ops.linear(joined, self.skip_linear.weight, self.skip_linear.bias)
             x = ops.cast(taken, x.dtype)
-        x = x + ops.cast(self.attend(x), x.dtype)
-        return x + ops.cast(self.feed(x), x.dtype)
+        merging = self.tome.match(x) if self.tome is not None else None
+        x = x + ops.cast(self.attend(x, merging), x.dtype)
+        return x + ops.cast(self.feed(x, merging), x.dtype)
 
-    def attend(self, x):
+    def attend(self, x, merging=None):
         """The attention branch [B, L, D] -> [B, L, D]: the one place where tokens see each other.
 
-        Token merging goes here: merge `norm1(x)`, attend over fewer tokens, unmerge the result.
+        With `merging` (models.tome) it attends over fewer tokens.
         """
-        return self.attn(ops.layer_norm(x, self.norm1))
+        x = ops.layer_norm(x, self.norm1)
+        if merging is None or not self.tome.attention:
+            return self.attn(x)
+        return merging.unmerge(self.attn(merging.merge(x)))
 
-    def feed(self, x):
-        """The MLP branch [B, L, D] -> [B, L, D], token by token (merging may wrap it as well)."""
-        return self.mlp(ops.layer_norm(x, self.norm2))
+    def feed(self, x, merging=None):
+        """The MLP branch [B, L, D] -> [B, L, D], token by token; `merging` as in `attend`."""
+        x = ops.layer_norm(x, self.norm2)
+        if merging is None or not self.tome.mlp:
+            return self.mlp(x)
+        return merging.unmerge(self.mlp(merging.merge(x)))
 
 
 class PatchEmbed(nn.Layer):
@@ -204,6 +212,25 @@ class UViT(nn.Layer):
         for layer in self.sublayers():
             if isinstance(layer, Attention):
                 layer.kind = kind
+
+    def apply_tome(self, ratio: float = 0.5, merge_attn: bool = True, merge_mlp: bool = False):
+        """Merge `ratio` of the image tokens in every block's branches from now on; returns self.
+
+        ratio 0 (or neither branch) leaves the model's bits as they are. ValueError for a ratio
+        outside of 0..0.75. See models.tome.
+        """
+        tome.check_ratio(ratio)
+        side = self.sample_size // self.patch_size
+        merges = ratio * side * side >= 1 and (merge_attn or merge_mlp)
+        for number, block in enumerate([*self.in_blocks, self.mid_block, *self.out_blocks]):
+            block.tome = tome.TokenMerging(
+                side, self.extras, ratio, attention=merge_attn, mlp=merge_mlp, number=number
+            ) if merges else None
+        return self
+
+    def remove_tome(self):
+        """Undo `apply_tome`; returns self."""
+        return self.apply_tome(0.0)
 
     def init_weights(self, generator: np.random.Generator) -> None:
         """Draw every weight anew, as the authors' code does, in distribution.
