@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,23 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Resolves the names in `_admitted()` (and `extra`), refuses every other."""
+    """Resolves the names in `_admitted()` (and `extra`), refuses every other.
 
-    def __init__(self, file: Any, extra: dict[tuple[str, str], Any] | None = None):
+    `persistent` resolves persistent ids (torch keeps its tensors' bytes under them).
+    """
+
+    def __init__(
+        self, file: Any, extra: dict[tuple[str, str], Any] | None = None,
+        persistent: Callable[[Any], Any] | None = None,
+    ):
         super().__init__(file, encoding="latin1")
         self._names = {**_admitted(), **(extra or {})}
+        self._persistent = persistent
+
+    def persistent_load(self, identity: Any) -> Any:
+        if self._persistent is None:
+            raise pickle.UnpicklingError("a persistent id")
+        return self._persistent(identity)
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -76,10 +89,13 @@ class ArrayUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
 
 
-def load(file: Any, path: Path | str, extra: dict[tuple[str, str], Any] | None = None) -> Any:
+def load(
+    file: Any, path: Path | str, extra: dict[tuple[str, str], Any] | None = None,
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
     """Unpickle `file` (named `path` in errors); DataError for anything not admitted."""
     try:
-        return ArrayUnpickler(file, extra).load()
+        return ArrayUnpickler(file, extra, persistent).load()
     except MemoryError:
         raise DataError(f"{path} asks for more memory than there is") from None
     except RecursionError:

@@ -1,0 +1,30 @@
+"""Readers of other programs' weight files: name -> numpy array, and no code is run.
+
+They need neither torch nor paddle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass
+class Tensors:
+    """Arrays by name. `layout` says how a Linear weight lies: "torch" [out, in], "paddle" [in, out].
+
+    float16 stays float16; bfloat16 becomes float32, which holds it exactly.
+    """
+
+    arrays: dict[str, np.ndarray] = field(repr=False)
+    layout: str
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """float32 of the same values as the bfloat16 numbers whose bits are `bits` (uint16)."""
+    import numpy as np
+
+    return (bits.astype(np.uint32) << 16).view(np.float32)
