@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("harness.commands.train", "Train a pinned config, or continue where it stopped."),
     "eval": ("harness.commands.eval", "Sample from a run's EMA weights and measure (FID)."),
     "report": ("harness.commands.report", "Compare runs: throughput, memory, quality."),
+    "import": ("harness.commands.import_", "Make a run from weights trained elsewhere."),
     "config": ("harness.commands.config", "List, show and validate configs."),
     "data": ("harness.commands.data", "Make data sets."),
     "fid": ("harness.commands.fid", "FID between two sets of images or statistics."),

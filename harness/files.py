@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -70,6 +71,33 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
             raise
         fsync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def staged(directory: Path | str) -> Iterator[Path]:
+    """Yield a temporary sibling directory to fill; on success it is renamed to `directory`.
+
+    Every file in it is fsynced first, so that `directory` exists whole or not at all. It must
+    not exist before, or be empty. On failure the temporary one is removed.
+    """
+    directory = Path(directory)
+    with writing(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp",
+                                          dir=directory.parent))
+        try:
+            temporary.chmod(0o777 & ~_umask())
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    with open(Path(folder) / name, "rb") as file:
+                        os.fsync(file.fileno())
+                fsync_directory(Path(folder))
+            os.replace(temporary, directory)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        fsync_directory(directory.parent)
 
 
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:

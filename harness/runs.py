@@ -133,10 +133,11 @@ def load(directory: Path | str) -> Run:
 
 def create(
     directory: Path, config: configs.Config, seed: int, *, fingerprint: dict[str, Any],
-    data: dict[str, Any], commit: str | None,
+    data: dict[str, Any], commit: str | None, imported: dict[str, Any] | None = None,
 ) -> Run:
     """Open the run in `directory` to continue it, or begin it there.
 
+    `imported`: where the weights of its first checkpoint came from, if not from training.
     UsageError if another config or seed began it, naming the keys that differ, or
     if the directory holds something that is not a run.
     """
@@ -156,6 +157,7 @@ def create(
         "fingerprint": fingerprint,
         "data": data,
         "commit": commit,
+        **({"imported": imported} if imported else {}),
     }
     files.atomic_write_json(directory / "run.json", info)
     return Run(directory, info)

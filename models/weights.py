@@ -25,8 +25,16 @@ def load_official(model: nn.Layer, arrays: Mapping[str, np.ndarray], where: str 
         DataError: names missing or unexpected, shapes or dtypes wrong, values not finite; all of
             them are listed in the one message. `where` names the source in it.
     """
+    _load(model, arrays, where, _linear_weights(model))
+
+
+def load_own(model: nn.Layer, arrays: Mapping[str, np.ndarray], where: str = "") -> None:
+    """As `load_official`, for `arrays` in the model's own layout, which is paddle's."""
+    _load(model, arrays, where, set())
+
+
+def _load(model, arrays, where, linear) -> None:
     parameters = dict(model.named_parameters())
-    linear = _linear_weights(model)
     faults = [f"missing {name}" for name in parameters if name not in arrays]
     faults += [f"unexpected {name}" for name in arrays if name not in parameters]
     for name in (n for n in parameters if n in arrays):
