@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from eval.inception import weights_path
 from harness import environment, fingerprint
 
 # Machine code in paddlepaddle-gpu 2.6.2's library (read with cuobjdump; it has no PTX, so
@@ -137,15 +138,8 @@ def _evaluation_stack() -> Finding:
     return Finding("fid", "ok", versions)
 
 
-def inception_file() -> Path:
-    """Where pytorch-fid (torch.hub) looks for its weights."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    home = Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser()
-    return home / "hub" / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
-
-
 def _inception() -> Finding:
-    path = inception_file()
+    path = weights_path()
     if path.is_file():
         return Finding("inception weights", "ok", str(path))
     return Finding(

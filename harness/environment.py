@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 
 from harness.errors import EnvironmentFault
 
@@ -56,6 +57,8 @@ def prepare(*, threads: int | None = None, deterministic: bool = True) -> None:
     `deterministic`: choose deterministic GPU kernels.
     A value that the user exported wins, except the thread count asked for here.
     """
+    # paddlenlp imports distutils before setuptools; nothing a user could do about it.
+    warnings.filterwarnings("ignore", message="Setuptools is replacing distutils")
     if "paddle" in sys.modules:
         return
     if threads is not None:

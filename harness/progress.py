@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 _LINE_EVERY = 15.0  # seconds between lines when stderr is not a terminal
@@ -48,6 +50,13 @@ class Progress:
             self._bar.update(count)
         elif time.monotonic() - self._spoke >= _LINE_EVERY:
             self._line()
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Time spent here counts neither in the rate nor in the time left."""
+        began = time.monotonic()
+        yield
+        self._began += time.monotonic() - began
 
     def write(self, message: str) -> None:
         """A line of text that does not tear the bar."""

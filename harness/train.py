@@ -105,13 +105,14 @@ def _loop(
     try:
         with Progress(settings.max_steps, label, start=trainer.step, unit="step") as progress:
             # What a kill cut off beside this step is made up for; what is there stays.
-            _beside(run, trainer, plan.hooks, stop)
+            with progress.pause():
+                _beside(run, trainer, plan.hooks, stop)
             while trainer.step < settings.max_steps:
                 loss = trainer.train(taken())
                 chrono.step_done()
                 log.step(trainer.step, loss)
                 progress.advance(loss=f"{loss:.4f}")
-                with chrono.pause():
+                with chrono.pause(), progress.pause():
                     _save_if_due(run, trainer, stop, log)
                     _beside(run, trainer, plan.hooks, stop)
     finally:
@@ -136,20 +137,23 @@ def _beside(run: runs.Run, trainer: Trainer, hooks: Hooks, stop: _Stop) -> None:
     Hooks do nothing where their output exists, and go on where a kill cut them off.
     """
     settings, step = run.config.train, trainer.step
-    last = step == settings.max_steps
 
     def due(every: int) -> bool:
-        return bool(every) and (step % every == 0 or last)
+        return bool(every and step) and step % every == 0
 
+    image = hooks.image if due(settings.image_steps) else None
+    at_start = settings.eval_at_start and step == 0
+    evaluate = hooks.evaluate if at_start or due(settings.eval_steps) else None
+    if not (image or evaluate):
+        return
+    # Saved first: a signal may then drop everything here, wherever it strikes.
+    if step and step not in run.checkpoint_steps():
+        save(run, trainer)
     try:
         with stop.at_once():
-            if hooks.image and due(settings.image_steps):
-                hooks.image(run, trainer)
-            if hooks.evaluate and due(settings.eval_steps):
-                hooks.evaluate(run, trainer)
+            for hook in filter(None, (image, evaluate)):
+                hook(run, trainer)
     except StopNow:
-        if step and step not in run.checkpoint_steps():
-            save(run, trainer)
         raise _interrupted(step) from None
 
 

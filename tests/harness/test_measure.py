@@ -1,0 +1,70 @@
+"""Arithmetic of the chrono, on a clock that the test sets: nothing here depends on real time."""
+
+import pytest
+
+from harness import measure
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture()
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(measure.time, "perf_counter", clock)
+    return clock
+
+
+def run_steps(chrono, clock, seconds, wait=0.0):
+    for length in seconds:
+        with chrono.waiting():
+            clock.now += wait
+        clock.now += length - wait
+        chrono.step_done()
+
+
+def test_warm_up_steps_are_not_timed(clock):
+    chrono = measure.Chrono(10)
+    run_steps(chrono, clock, [100.0] * measure.WARMUP_STEPS + [2.0, 2.0], wait=0.5)
+    lap = chrono.lap()
+    assert lap["steps_timed"] == 2
+    assert lap["images_per_second"] == pytest.approx(5.0)
+    assert lap["step_ms"] == pytest.approx(2000.0)
+    assert lap["data_wait_share"] == pytest.approx(0.25)
+    assert lap["seconds"] == pytest.approx(4.0)
+
+
+def test_pauses_are_not_training(clock):
+    chrono = measure.Chrono(10)
+    run_steps(chrono, clock, [1.0] * measure.WARMUP_STEPS)
+    with chrono.pause():
+        clock.now += 1000.0
+    run_steps(chrono, clock, [1.0, 1.0])
+    assert chrono.lap()["images_per_second"] == pytest.approx(10.0)
+
+
+def test_a_lap_starts_anew_and_may_be_empty(clock):
+    chrono = measure.Chrono(10)
+    run_steps(chrono, clock, [1.0] * (measure.WARMUP_STEPS + 1))
+    assert chrono.lap()["steps_timed"] == 1
+    assert chrono.lap()["images_per_second"] is None
+
+
+def test_p95_is_a_slow_step(clock):
+    chrono = measure.Chrono(1)
+    run_steps(chrono, clock, [1.0] * measure.WARMUP_STEPS + [1.0] * 18 + [9.0] * 2)
+    lap = chrono.lap()
+    assert lap["step_ms"] == pytest.approx(1000.0)
+    assert lap["step_ms_p95"] == pytest.approx(9000.0)
+
+
+def test_memory_is_counted_in_bytes():
+    before = measure.peak_host_bytes()
+    block = bytearray(200 << 20)
+    assert measure.peak_host_bytes() - before > 100 << 20
+    assert len(block) == 200 << 20
+    assert measure.peak_device_bytes() is None or measure.peak_device_bytes() >= 0
