@@ -88,7 +88,7 @@ class Trainer:
                 clip_by_global_norm(gradients, optim.max_grad_norm)
             lr = learning_rate(optim, self.step, self.config.train.max_steps)
             self.optimizer.apply(gradients, step=self.step, lr=lr)
-            self.ema.update(self.model)
+            self.ema.update(self.optimizer.weights())
         self.model.clear_gradients()
 
     def state(self) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:

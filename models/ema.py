@@ -12,6 +12,10 @@ from paddle import nn
 from harness.errors import DataError
 
 
+# A model, or its weights by structured name.
+Weights = nn.Layer | Mapping[str, paddle.Tensor]
+
+
 class EMA:
     """shadow = decay * shadow + (1 - decay) * weights, in float32, from the first update on.
 
@@ -20,19 +24,23 @@ class EMA:
     Parameters are known by their structured names (`in_blocks.0.attn.qkv.weight`).
     """
 
-    def __init__(self, model: nn.Layer, decay: float = 0.9999):
+    def __init__(self, model: Weights, decay: float = 0.9999):
         if not 0.0 <= decay <= 1.0:
             raise ValueError(f"an EMA decay lies in 0..1, not {decay}")
         self.decay = decay
         self._shadow = {
             name: paddle.assign(p.detach().astype(paddle.float32))
-            for name, p in model.named_parameters()
+            for name, p in _named(model)
         }
 
     @paddle.no_grad()
-    def update(self, model: nn.Layer) -> None:
-        """Move the average towards the weights that `model` has now."""
-        for name, parameter in model.named_parameters():
+    def update(self, model: Weights) -> None:
+        """Move the average towards the weights that `model` has now.
+
+        For a half-precision model, give the float32 master weights by name: increments of
+        1 - decay are lost in half precision.
+        """
+        for name, parameter in _named(model):
             shadow = self._shadow[name]
             # shadow += (1 - decay) (weights - shadow): three passes, the last two in place
             step = paddle.subtract(_float32(parameter), shadow).scale_(1.0 - self.decay)
@@ -77,6 +85,10 @@ class EMA:
         finally:
             for name, parameter in model.named_parameters():
                 parameter.set_value(own[name])
+
+
+def _named(weights: Weights):
+    return weights.items() if isinstance(weights, Mapping) else weights.named_parameters()
 
 
 def _float32(tensor):

@@ -1,4 +1,4 @@
-"""The operations that a U-ViT is made of."""
+"""The operations that a U-ViT is made of: paddle's own, or `models.cpu`'s where they pay."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import paddle
 import paddle.nn.functional as F
 
 from harness.errors import EnvironmentFault
+from models import cpu
+
+
+def tuned(x) -> bool:
+    """Whether `x` is what `models.cpu` is for: float32 on a CPU."""
+    return x.dtype == paddle.float32 and x.place.is_cpu_place()
 
 
 def cast(x, dtype):
@@ -17,26 +23,31 @@ def cast(x, dtype):
 
 def linear(x, weight, bias=None):
     """[..., M] times weight [M, N] plus bias [N]."""
+    if tuned(x):
+        return cpu.Linear.apply(x, weight, *([] if bias is None else [bias]))
     return F.linear(x, weight, bias)
 
 
 def layer_norm(x, layer):
     """LayerNorm over the last axis with the weight, bias and epsilon of an `nn.LayerNorm`."""
+    if tuned(x):
+        return cpu.LayerNorm.apply(x, layer.weight, layer.bias, layer._epsilon)
     return F.layer_norm(x, x.shape[-1:], layer.weight, layer.bias, layer._epsilon)
 
 
 def gelu(x):
     """Exact GELU, x * Phi(x), by erf."""
-    return F.gelu(x)
+    return cpu.gelu(x) if tuned(x) else F.gelu(x)
 
 
 def attention(qkv, num_heads: int):
     """softmax(q k' / sqrt(d)) v: [B, L, 3 H d] -> [B, L, H d]."""
+    if tuned(qkv):
+        return cpu.Attention.apply(qkv, num_heads)
     b, length, width = qkv.shape
-    head = width // 3 // num_heads
-    qkv = qkv.reshape([b, length, 3, num_heads, head]).transpose([2, 0, 3, 1, 4])
+    qkv = qkv.reshape([b, length, 3, num_heads, -1]).transpose([2, 0, 3, 1, 4])
     q, k, v = paddle.unbind(qkv)
-    scores = paddle.matmul(q * head**-0.5, k, transpose_y=True)
+    scores = paddle.matmul(q * q.shape[-1] ** -0.5, k, transpose_y=True)
     out = paddle.matmul(F.softmax(scores, axis=-1), v)
     return out.transpose([0, 2, 1, 3]).reshape([b, length, width // 3])
 

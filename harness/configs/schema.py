@@ -118,11 +118,14 @@ class Train(Section):
     keep_checkpoints: PositiveInt = 3
     image_steps: Count = 5000
     eval_steps: Count = 50_000
+    eval_at_start: bool = False
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     amp_level: Literal["O1", "O2"] = "O1"
     recompute: bool = False
     attention: Literal["math", "memory_efficient"] = "math"
     reduction: Literal["fast", "fixed-order"] = "fast"
+    shards: Annotated[int, Field(gt=0, le=1024)] = 8
+    shard_optimizer: bool = False
     determinism: Literal["on", "off"] = "on"
 
 
@@ -153,6 +156,16 @@ class Config(Section):
     train: Train = Train()
     ema: Ema = Ema()
     eval: Eval = Eval()
+
+    @model_validator(mode="after")
+    def _shardable(self) -> Config:
+        train = self.train
+        if train.reduction == "fixed-order" and train.global_batch_size % train.shards:
+            raise ValueError(
+                f"train.global_batch_size {train.global_batch_size} is not a multiple of "
+                f"train.shards {train.shards}, which reduction = \"fixed-order\" needs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _divisible(self) -> Config:

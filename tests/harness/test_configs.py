@@ -16,15 +16,17 @@ def test_every_shipped_config_is_pinned_by_digest():
 
 # A changed digest is another experiment: change it here only if that is what you mean.
 PINNED = {
-    "huge": "9ec3a7acd32f8c36259ad0b96b2d3b1f52f3f4f3c166045994aef04baa84b156",
-    "large": "f76e42f220235c6462e16ce4fcf44abf0ee79e92620e8181266d4acfa162febc",
-    "mid": "4f7004fc616e44013bc2c85cafeeb83a431a5e39f3ca24be6ac4feb538af7a3f",
-    "paddlemix_850m": "a89fe02520300f53c5125daaa06ac1400c64b90950b437f0bd0c643efd759198",
-    "paddlemix_giant": "26650845a75689c9da66647e43f72f4e2d231faa4198a06d4f03ec34b3350165",
-    "paddlemix_giant2": "99d8e48b89e79fb20b72d15784ea5075f8212cb7f61d7f0ef2655e6842effa8c",
-    "paddlemix_large": "79811a13efef174ba116a43da276f988360925638083da38f7ae5c657c1a2d98",
-    "small": "18e7f539608ddf0cc8c7118a408bb89e1fb0f866453d76c6784cd5e6dff0eb2e",
-    "small_deep": "bb235ded443119020c303a53159ac076c45965f3af8b031366192fe76f8710ba",
+    "digits_tiny": "2dc2f19f9667bcbb4abc091ccb49da3da279eca31b25ccbe753f4acd1d8cd1a7",
+    "digits_tiny_deep": "4f973bb00751247a22ccb869f46461a5df0aee1853a02319919a66d9e504bcbe",
+    "huge": "d67c59b8713cf28cc188f8766cd293918007d3c80adcae1d29b986a39d7f9b41",
+    "large": "1efcf8051f9d5b9db0e8219a4aa43985f1551799cf2154c8e34ec82f02d71c63",
+    "mid": "78ff09c7d0a33a75f31f6c495bb94f45e8e294787c8858ec4c08d6430261fff5",
+    "paddlemix_850m": "e9822a33afd9b282582f540234236ad606503ff6ab253df239d56ac6df190b70",
+    "paddlemix_giant": "73d96563e38ac672d7256968640e723389eda1f319e1da377f1c99774f3a6c92",
+    "paddlemix_giant2": "16c7fd15bff35f792f0b553fde218365e7433fff1a3e3e57db5eae30236d2dd7",
+    "paddlemix_large": "12b19c77375f8f78cf1bfd4dde2f8da33302af4b6a0051490fe2fedcdbf6c4f0",
+    "small": "4cceb3b14795cce0d2546acf4c5467c7b0b4a1baba066f65231d4caa486adc0a",
+    "small_deep": "528964d8c0b381fea0165f35f61aa26e4a3406a3e3810d68d05e4741a3d4e184",
 }
 
 
