@@ -57,6 +57,7 @@ def prepare(*, threads: int | None = None, deterministic: bool = True) -> None:
     `deterministic`: choose deterministic GPU kernels.
     A value that the user exported wins, except the thread count asked for here.
     """
+    _keep_freed_memory()
     # paddlenlp imports distutils before setuptools; nothing a user could do about it.
     warnings.filterwarnings("ignore", message="Setuptools is replacing distutils")
     if "paddle" in sys.modules:
@@ -69,6 +70,24 @@ def prepare(*, threads: int | None = None, deterministic: bool = True) -> None:
     if deterministic and has_gpu_build():
         for name, value in _DETERMINISTIC_GPU.items():
             os.environ.setdefault(name, value)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next allocation: the same bits, in less time.
+
+    By default it gives large blocks back to the kernel at once, and paddle's CPU allocator asks
+    anew for every tensor: the attention scores of one block cost 3,500 page faults, which took
+    longer than computing them (8.6 ms against 1.1 ms for a copy of 14 MB).
+    """
+    import ctypes
+
+    trim_threshold, mmap_threshold, most = -1, -3, 2**31 - 1  # numbers from malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library, with ways of its own
+    mallopt(mmap_threshold, most)
+    mallopt(trim_threshold, most)
 
 
 def has_gpu_build() -> bool:
