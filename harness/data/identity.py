@@ -1,0 +1,149 @@
+"""Which data it is: checksums of rows, and digests that runs record.
+
+The same for the plain and the packed form, because they are of the arrays'
+bytes (C order, little endian), not of files. Row checksums are XXH3-128 (fast
+enough to check every row; they find damage, they do not withstand an attacker);
+the digest over them and over the numbering is SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+
+from harness import files
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.data.source import Source
+
+RECORD = "digest.json"  # written by `harness data check --full` beside the plain form
+_SAMPLED = 64  # images whose content goes into the sampled digest
+
+
+def row_checksum(values: np.ndarray) -> bytes:
+    """XXH3-128 of an array's bytes (C-contiguous), 16 bytes."""
+    return xxhash.xxh3_128_digest(values)
+
+
+def split_digest(
+    moments_shape: tuple[int, ...], context_shape: tuple[int, ...], context_dtype: str,
+    counts: np.ndarray, moments: np.ndarray, contexts: np.ndarray,
+) -> str:
+    """SHA-256 (hex) of one split: its shapes, captions of each image, and every row's checksum.
+
+    counts int [N]; moments uint8 [N, 16]; contexts uint8 [M, 16] in order of (image, caption).
+    """
+    described = {
+        "moments_shape": list(moments_shape), "context_shape": list(context_shape),
+        "context_dtype": context_dtype, "images": len(counts),
+    }
+    digest = hashlib.sha256(files.canonical_json(described))
+    for table in (counts.astype("<i4"), moments, contexts):
+        digest.update(np.ascontiguousarray(table))
+    return digest.hexdigest()
+
+
+def data_digest(train: str, empty: np.ndarray) -> str:
+    """SHA-256 (hex) of what training reads: the train split's digest and empty_context."""
+    digest = hashlib.sha256(train.encode())
+    digest.update(np.ascontiguousarray(empty, "<f4"))
+    return digest.hexdigest()
+
+
+def sampled_digest(source: Source) -> str:
+    """SHA-256 (hex) of the numbering, empty_context and up to 64 images with their captions.
+
+    Cheap enough for every start: it tells other data from this, not damage.
+    """
+    split = source.split
+    digest = hashlib.sha256(np.array(split.captions, "<i4"))
+    digest.update(np.ascontiguousarray(source.empty, "<f4"))
+    count = min(_SAMPLED, len(split))
+    for position in range(count):
+        image = position * len(split) // count
+        digest.update(row_checksum(split.moments(image)))
+        for caption in range(split.captions[image]):
+            digest.update(row_checksum(split.context(image, caption)))
+    return digest.hexdigest()
+
+
+def describe(directory: Path, source: Source) -> dict[str, Any]:
+    """What run.json says of the data.
+
+    `digest` is of all that training reads: known for the packed form, and for the
+    plain one once `harness data check --full` has read it and nothing has changed
+    since; else None. `sampled_digest` is always there. Both are the same for the
+    plain form and the packed one made of it (float32).
+    """
+    split = source.split
+    digest = (
+        data_digest(split.digest, source.empty) if split.form == "packed" else recorded(directory)
+    )
+    return {
+        "directory": str(Path(directory).resolve()),
+        "form": split.form,
+        "context_dtype": split.context_dtype,
+        "images": len(split),
+        "captions": sum(split.captions),
+        "sampled_digest": sampled_digest(source),
+        "digest": digest,
+    }
+
+
+def differs(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether two runs' `describe` are of different data, as far as both know."""
+    for key in ("digest", "sampled_digest"):
+        if before.get(key) and now.get(key):
+            return before[key] != now[key]
+    return False
+
+
+def record(directory: Path, digest: str, splits: dict[str, str]) -> None:
+    """Note the digest of the plain form, with what tells later that no file has changed."""
+    found = {"schema": 1, "digest": digest, "splits": splits, "listing": listing(directory)}
+    files.atomic_write_json(Path(directory) / RECORD, found)
+
+
+def recorded(directory: Path) -> str | None:
+    """The noted digest of the plain form in `directory`; None if none, or if files changed."""
+    path = Path(directory) / RECORD
+    if not path.is_file():
+        return None
+    try:
+        found = files.read_json(path)
+    except HarnessError:
+        return None
+    if not isinstance(found, dict) or found.get("listing") != listing(directory):
+        return None
+    digest = found.get("digest")
+    return digest if isinstance(digest, str) else None
+
+
+def listing(directory: Path) -> str:
+    """SHA-256 (hex) of names, sizes and times of change of what training reads (2 us a file)."""
+    lines = sorted(_stamps(Path(directory)))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _stamps(directory: Path) -> Iterator[str]:
+    with os.scandir(directory / "train") as entries:
+        for entry in entries:
+            if entry.name.endswith(".npy"):
+                yield _stamp(entry.name, entry.stat)
+    empty = directory / "empty_context.npy"
+    yield _stamp(empty.name, empty.stat)
+
+
+def _stamp(name: str, stat: Callable[[], os.stat_result]) -> str:
+    try:
+        found = stat()
+    except OSError:
+        return f"{name} missing"
+    return f"{name} {found.st_size} {found.st_mtime_ns}"
