@@ -49,11 +49,11 @@ class Split:
 
     def read_moments(self, image: int, out: np.ndarray) -> None:
         """Fill `out` (float32 [2C, h, w], C-contiguous) with image's moments."""
-        _read_into(self.directory / f"{image}.npy", out)
+        read_into(self.directory / f"{image}.npy", out)
 
     def read_context(self, image: int, caption: int, out: np.ndarray) -> None:
         """Fill `out` (float32 [T, D], C-contiguous) with a caption's text features."""
-        _read_into(self.directory / f"{image}_{caption}.npy", out)
+        read_into(self.directory / f"{image}_{caption}.npy", out)
 
     def moments(self, image: int) -> np.ndarray:
         """Mean and log variance of image's latents, float32 [2C, h, w]."""
@@ -237,7 +237,7 @@ def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def _read_into(path: Path, out: np.ndarray) -> None:
+def read_into(path: Path, out: np.ndarray) -> None:
     """Fill float32 `out` from a .npy file of its shape; DataError if that is not what it holds.
 
     One open and one read where the header is, byte for byte, what np.save writes

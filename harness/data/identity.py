@@ -21,6 +21,7 @@ from harness import files
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.data.features import Split
     from harness.data.source import Source
 
 RECORD = "digest.json"  # written by `harness data check --full` beside the plain form
@@ -57,14 +58,13 @@ def data_digest(train: str, empty: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def sampled_digest(source: Source) -> str:
+def sampled_digest(split: Split, empty: np.ndarray) -> str:
     """SHA-256 (hex) of the numbering, empty_context and up to 64 images with their captions.
 
     Cheap enough for every start: it tells other data from this, not damage.
     """
-    split = source.split
     digest = hashlib.sha256(np.array(split.captions, "<i4"))
-    digest.update(np.ascontiguousarray(source.empty, "<f4"))
+    digest.update(np.ascontiguousarray(empty, "<f4"))
     count = min(_SAMPLED, len(split))
     for position in range(count):
         image = position * len(split) // count
@@ -92,7 +92,7 @@ def describe(directory: Path, source: Source) -> dict[str, Any]:
         "context_dtype": split.context_dtype,
         "images": len(split),
         "captions": sum(split.captions),
-        "sampled_digest": sampled_digest(source),
+        "sampled_digest": sampled_digest(split, source.empty),
         "digest": digest,
     }
 

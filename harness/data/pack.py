@@ -241,7 +241,7 @@ def _half(values: np.ndarray, block: range) -> np.ndarray:
 
 
 def _finish(plan: Packing, entries: dict[str, Any]) -> dict[str, Any]:
-    """Copy what is not feature files, drop the leftovers of packing, write packed.json."""
+    """Copy what is not feature files, write packed.json, drop the leftovers of packing."""
     copied = {"packing.json", "lock", identity.RECORD, packed.MANIFEST}
     with files.writing(plan.target):
         for child in sorted(plan.source.iterdir()):
@@ -252,9 +252,6 @@ def _finish(plan: Packing, entries: dict[str, Any]) -> dict[str, Any]:
                 destination = plan.target / child.name
                 shutil.rmtree(destination, ignore_errors=True)
                 copy(child, destination)
-        for leftover in plan.target.glob("*/.*-xxh3.npy"):
-            leftover.unlink()
-        (plan.target / "packing.json").unlink()
     empty = features.empty_context(plan.source, plan.context_shape)
     digests = {
         key: identity.data_digest(entries["train"][of], empty) if "train" in entries else None
@@ -266,6 +263,8 @@ def _finish(plan: Packing, entries: dict[str, Any]) -> dict[str, Any]:
         **digests, "splits": entries,
     }
     files.atomic_write_json(plan.target / packed.MANIFEST, manifest)
+    for leftover in [*plan.target.glob("*/.*-xxh3.npy"), plan.target / "packing.json"]:
+        leftover.unlink(missing_ok=True)
     return manifest
 
 

@@ -142,6 +142,28 @@ def _open_shard(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> _Shard:
     return shard
 
 
+def shard_faults(folder: Path, found: dict[str, Any]) -> list[str]:
+    """What is wrong with the sizes and headers of a split's shards, all of it."""
+    faults = []
+    entry = found["splits"][folder.name]
+    dtypes = "<f4", np.dtype(found["context_dtype"]).newbyteorder("<").str
+    totals = entry.get("images"), entry.get("captions")
+    for kind, dtype, shape, rows in zip(
+        KINDS, dtypes, (found["moments_shape"], found["context_shape"]), totals, strict=True
+    ):
+        try:
+            per_shard = _positive(entry, f"{kind}_per_shard", folder)
+            for first in range(0, rows if type(rows) is int else 0, per_shard):
+                path = folder / shard_name(kind, first // per_shard)
+                try:
+                    _open_shard(path, np.dtype(dtype), (min(per_shard, rows - first), *shape))
+                except DataError as error:
+                    faults.append(error.message)
+        except DataError as error:
+            faults.append(error.message)
+    return faults
+
+
 @dataclass(frozen=True)
 class PackedSplit(Split):
     """A `Split` read from the packed form; the same numbers, the same bits."""
