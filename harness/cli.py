@@ -20,7 +20,7 @@ COMMANDS = {
     "report": ("harness.commands.report", "Compare runs: throughput, memory, quality."),
     "import": ("harness.commands.import_", "Make a run from weights trained elsewhere."),
     "config": ("harness.commands.config", "List, show and validate configs."),
-    "data": ("harness.commands.data", "Make data sets."),
+    "data": ("harness.commands.data", "Make, get, check and pack data sets."),
     "fid": ("harness.commands.fid", "FID between two sets of images or statistics."),
     "stats": ("harness.commands.stats", "Reference statistics of a folder of images."),
     "fetch": ("harness.commands.fetch", "Put the Inception weights in their place."),

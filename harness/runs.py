@@ -144,6 +144,7 @@ def create(
     if (directory / "run.json").exists():
         run = load(directory)
         _refuse_other(run, config, seed)
+        _refuse_other_data(run, data)
         return run
     _refuse_foreign(directory)
     info = {
@@ -173,6 +174,20 @@ def _refuse_other(run: Run, config: configs.Config, seed: int) -> None:
             f"{run.directory} was begun with another config: {named}",
             remedy="give another --output-dir, or the run's own settings to continue it",
         )
+
+
+def _refuse_other_data(run: Run, data: dict[str, Any]) -> None:
+    """Continuing with other data would be another run. A digest decides where both have it."""
+    before = run.info.get("data") or {}
+    for key in ("digest", "sampled_digest"):
+        if before.get(key) and data.get(key):
+            if before[key] == data[key]:
+                return
+            raise UsageError(
+                f"{run.directory} was begun with other data ({before.get('directory')}, "
+                f"{key} {before[key][:12]}; here {data[key][:12]})",
+                remedy="give the --data it was begun with, or another --output-dir",
+            )
 
 
 def _refuse_foreign(directory: Path) -> None:

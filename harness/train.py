@@ -52,8 +52,11 @@ def train(plan: Plan) -> runs.Run:
     source = data.open_source(config, plan.seed, plan.data)
     with runs.locked(plan.directory), _Stop() as stop:
         run = runs.create(
-            plan.directory, config, plan.seed, fingerprint=fingerprint.collect(),
-            data={"directory": str(plan.data.resolve()), "images": len(source.split)},
+            plan.directory, config, plan.seed,
+            fingerprint={
+                **fingerprint.collect(), "data.context_dtype": source.split.context_dtype
+            },
+            data=data.describe(plan.data, source),
             commit=fingerprint.git_commit(),
         )
         trainer = Trainer(config, plan.seed)

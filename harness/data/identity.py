@@ -97,14 +97,6 @@ def describe(directory: Path, source: Source) -> dict[str, Any]:
     }
 
 
-def differs(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether two runs' `describe` are of different data, as far as both know."""
-    for key in ("digest", "sampled_digest"):
-        if before.get(key) and now.get(key):
-            return before[key] != now[key]
-    return False
-
-
 def record(directory: Path, digest: str, splits: dict[str, str]) -> None:
     """Note the digest of the plain form, with what tells later that no file has changed."""
     found = {"schema": 1, "digest": digest, "splits": splits, "listing": listing(directory)}
