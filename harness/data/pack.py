@@ -108,6 +108,8 @@ def _same_work(plan: Packing, opened: dict[str, features.Split]) -> None:
     }
     note = plan.target / "packing.json"
     if note.is_file() and files.read_json(note) == said:
+        for half_written in plan.target.glob("*/.*.tmp"):
+            half_written.unlink()
         return
     for child in plan.target.iterdir():
         if child.name != "lock":
