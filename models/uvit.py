@@ -1,4 +1,4 @@
-"""U-ViT for text to image: a vision transformer with long skips (Bao et al. 2023, arXiv:2209.12152).
+"""U-ViT for text to image: a vision transformer with long skips (Bao et al., arXiv:2209.12152).
 
 Tokens are, in this order, one for the timestep, `num_text_tokens` for the text features and one
 for each patch of the latents. Parameters carry the names of the authors' code (baofff/U-ViT,
@@ -16,7 +16,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from models import ops, tome
+from models import blocks, ops, tome
 
 # The authors' code draws Linear weights and pos_embed from a normal of this std, cut at +-2,
 # which is a hundred standard deviations away: no draw is ever cut.
@@ -32,109 +32,13 @@ class UViTOutput:
 
 
 class ModelConfig(dict):
-    """The constructor's arguments, as keys and as attributes (ppdiffusers reads `unet.config.x`)."""
+    """The constructor's arguments as keys and attributes (ppdiffusers reads `unet.config.x`)."""
 
     def __getattr__(self, name):
         try:
             return self[name]
         except KeyError:
             raise AttributeError(name) from None
-
-
-class Attention(nn.Layer):
-    """Multi-head self-attention [B, L, D] -> [B, L, D]; qkv's outputs are laid out (3, H, D/H)."""
-
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool, kind: str):
-        super().__init__()
-        self.num_heads = num_heads
-        self.kind = kind
-        self.qkv = _linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = _linear(dim, dim)
-
-    def forward(self, x):
-        qkv = ops.linear(x, self.qkv.weight, self.qkv.bias)
-        if self.kind == "memory_efficient":
-            out = ops.memory_efficient_attention(qkv, self.num_heads)
-        else:
-            out = ops.attention(qkv, self.num_heads)
-        return ops.linear(out, self.proj.weight, self.proj.bias)
-
-
-class Mlp(nn.Layer):
-    """Linear, exact GELU, Linear: [B, L, D] -> [B, L, D]."""
-
-    def __init__(self, dim: int, hidden: int):
-        super().__init__()
-        self.fc1 = _linear(dim, hidden)
-        self.fc2 = _linear(hidden, dim)
-
-    def forward(self, x):
-        x = ops.gelu(ops.linear(x, self.fc1.weight, self.fc1.bias))
-        return ops.linear(x, self.fc2.weight, self.fc2.bias)
-
-
-class Block(nn.Layer):
-    """Pre-norm transformer block; with `skip`, it first takes in the long skip of its twin."""
-
-    def __init__(self, dim, num_heads, mlp_ratio, qkv_bias, kind, skip=False):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, epsilon=1e-5)
-        self.attn = Attention(dim, num_heads, qkv_bias, kind)
-        self.norm2 = nn.LayerNorm(dim, epsilon=1e-5)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.skip_linear = _linear(2 * dim, dim) if skip else None
-        self.tome = None
-
-    def forward(self, x, skip=None):
-        # A tensor of its own gathers this block's gradients before the long skip's is added.
-        # Recompute adds them in that order too, so that it leaves the bits as they are.
-        x = paddle.assign(x)
-        if self.skip_linear is not None:
-            joined = paddle.concat([x, skip], axis=-1)
-            taken = ops.linear(joined, self.skip_linear.weight, self.skip_linear.bias)
-            x = ops.cast(taken, x.dtype)
-        merging = self.tome.match(x) if self.tome is not None else None
-        x = x + ops.cast(self.attend(x, merging), x.dtype)
-        return x + ops.cast(self.feed(x, merging), x.dtype)
-
-    def attend(self, x, merging=None):
-        """The attention branch [B, L, D] -> [B, L, D]: the one place where tokens see each other.
-
-        With `merging` (models.tome) it attends over fewer tokens.
-        """
-        x = ops.layer_norm(x, self.norm1)
-        if merging is None or not self.tome.attention:
-            return self.attn(x)
-        return merging.unmerge(self.attn(merging.merge(x)))
-
-    def feed(self, x, merging=None):
-        """The MLP branch [B, L, D] -> [B, L, D], token by token; `merging` as in `attend`."""
-        x = ops.layer_norm(x, self.norm2)
-        if merging is None or not self.tome.mlp:
-            return self.mlp(x)
-        return merging.unmerge(self.mlp(merging.merge(x)))
-
-
-class PatchEmbed(nn.Layer):
-    """A strided convolution: latents [B, C, H, W] -> a token a patch [B, (H/p)(W/p), D]."""
-
-    def __init__(self, in_channels: int, dim: int, patch_size: int):
-        super().__init__()
-        self.patch_size = patch_size
-        self.proj = nn.Conv2D(
-            in_channels, dim, patch_size, stride=patch_size,
-            weight_attr=_zeros(), bias_attr=_zeros(),
-        )
-
-    def forward(self, x):
-        # A matrix product gives the tokens in their final layout; paddle's convolution on a CPU
-        # is slow and would leave a transpose to do.
-        b, c, h, w = x.shape
-        p = self.patch_size
-        x = x.reshape([b, c, h // p, p, w // p, p]).transpose([0, 2, 4, 1, 3, 5])
-        x = x.reshape([b, (h // p) * (w // p), c * p * p])
-        weight = self.proj.weight.reshape([-1, c * p * p])
-        return ops.linear(x, weight.transpose([1, 0]), self.proj.bias)
 
 
 class UViT(nn.Layer):
@@ -169,6 +73,8 @@ class UViT(nn.Layer):
             attention_head_dim=attention_head_dim, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias,
             clip_dim=clip_dim, num_text_tokens=num_text_tokens, conv=conv,
         )
+        if num_layers < 2:
+            raise ValueError(f"num_layers {num_layers}: a U-ViT has two or more")
         if sample_size % patch_size:
             raise ValueError(f"sample_size {sample_size} is not a multiple of patch {patch_size}")
         self.recompute = recompute
@@ -176,22 +82,22 @@ class UViT(nn.Layer):
         self.embed_dim, self.patch_size = dim, patch_size
         self.in_channels, self.sample_size = in_channels, sample_size
         self.extras = 1 + num_text_tokens
-        num_patches = (sample_size // patch_size) ** 2
 
         def block(skip=False):
-            return Block(dim, num_attention_heads, mlp_ratio, qkv_bias, attention, skip)
+            return blocks.Block(dim, num_attention_heads, mlp_ratio, qkv_bias, attention, skip)
 
-        self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
-        self.context_embed = _linear(clip_dim, dim)
-        self.pos_embed = self.create_parameter([1, self.extras + num_patches, dim], attr=_zeros())
+        self.patch_embed = blocks.PatchEmbed(in_channels, dim, patch_size)
+        self.context_embed = blocks.linear(clip_dim, dim)
+        tokens = self.extras + (sample_size // patch_size) ** 2
+        self.pos_embed = self.create_parameter([1, tokens, dim], attr=blocks.zeros())
         self.in_blocks = nn.LayerList([block() for _ in range(num_layers // 2)])
         self.mid_block = block()
         self.out_blocks = nn.LayerList([block(skip=True) for _ in range(num_layers // 2)])
         self.norm = nn.LayerNorm(dim, epsilon=1e-5)
-        self.decoder_pred = _linear(dim, patch_size**2 * in_channels)
+        self.decoder_pred = blocks.linear(dim, patch_size**2 * in_channels)
         self.final_layer = (
             nn.Conv2D(in_channels, in_channels, 3, padding=1,
-                      weight_attr=_zeros(), bias_attr=_zeros())
+                      weight_attr=blocks.zeros(), bias_attr=blocks.zeros())
             if conv
             else None
         )
@@ -210,7 +116,7 @@ class UViT(nn.Layer):
         if kind == "memory_efficient":
             ops.require_memory_efficient_attention()
         for layer in self.sublayers():
-            if isinstance(layer, Attention):
+            if isinstance(layer, blocks.Attention):
                 layer.kind = kind
 
     def apply_tome(self, ratio: float = 0.5, merge_attn: bool = True, merge_mlp: bool = False):
@@ -277,10 +183,11 @@ class UViT(nn.Layer):
             skips.append(x)
         x = self._run(self.mid_block, x)
         for block in self.out_blocks:
-            x = self._run(block, x, skips.pop())
+            # Only the image tokens are decoded: the last block need not finish the others.
+            first = self.extras if len(skips) == 1 else 0
+            x = self._run(block, x, skips.pop(), first)
 
-        # Only the image tokens are decoded; what follows works token by token.
-        x = ops.layer_norm(x[:, self.extras :], self.norm)
+        x = ops.layer_norm(x, self.norm)
         x = ops.linear(x, self.decoder_pred.weight, self.decoder_pred.bias)
         x = self._unpatchify(ops.cast(x, self.dtype))
         if self.final_layer is not None:
@@ -374,12 +281,3 @@ def _initial_value(model, name, shape, stream) -> np.ndarray:
     if leaf == "bias":
         return np.zeros(shape, dtype=np.float32)
     return stream.standard_normal(shape, dtype=np.float32) * np.float32(INIT_STD)
-
-
-def _zeros():
-    # Weights come from numpy (init_weights): paddle's generator is not asked for them.
-    return paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
-
-
-def _linear(fan_in: int, fan_out: int, bias: bool = True) -> nn.Linear:
-    return nn.Linear(fan_in, fan_out, weight_attr=_zeros(), bias_attr=_zeros() if bias else False)

@@ -87,7 +87,9 @@ def test_gelu_has_the_same_bits_without_gradients():
     assert np.array_equal(ops.gelu(x).numpy(), bare)
 
 
-@pytest.mark.parametrize("scale", [1.0, 30.0], ids=["ordinary", "scores in the thousands"])
+@pytest.mark.parametrize(
+    "scale", [1.0, 4.0, 30.0], ids=["ordinary", "around the limit", "scores in the thousands"]
+)
 def test_attention(plain, scale):
     qkv = tensor(2, 90, 3 * 4 * 8, scale=scale)
 
@@ -97,10 +99,34 @@ def test_attention(plain, scale):
     assert_close(value_and_gradients(run, qkv), plain(value_and_gradients, run, qkv))
 
 
-def test_softmax_takes_scores_of_any_size():
-    scores = paddle.to_tensor([[1e30, 0.0], [-1e30, -1e30], [1000.0, 1000.0]])
-    cpu.softmax_(scores)
-    assert scores.numpy().tolist() == [[1, 0], [0.5, 0.5], [0.5, 0.5]]
+def test_exponentials_are_shifted_where_they_must_be_and_only_there():
+    scores = np.zeros((1, 3, 2, 2), np.float32)
+    scores[0, 0] = [[40, -40], [1, 2]]
+    scores[0, 1] = [[1e30, 0], [-1e30, -1e30]]
+    scores[0, 2] = [[1000, 1000], [-999, -1000]]
+    found = paddle.to_tensor(scores)
+    cpu.exponentials_(found, np.abs(scores).max(axis=(-2, -1)))
+    np.testing.assert_array_equal(found.numpy()[0, 0], np.exp(scores[0, 0]))
+    np.testing.assert_allclose(found.numpy()[0, 1], [[1, 0], [1, 1]])
+    np.testing.assert_allclose(found.numpy()[0, 2], [[1, 1], [1, np.exp(-1)]], rtol=1e-6)
+
+
+def test_attention_of_a_sample_has_the_same_bits_whatever_scores_the_others_have():
+    calm, wild = tensor(1, 40, 3 * 32), tensor(1, 40, 3 * 32, seed=1, scale=100.0)
+    pair = [ops.attention(paddle.concat([calm, other]), 4).numpy()[0] for other in (calm, wild)]
+    assert np.array_equal(*pair)
+
+
+def test_layer_norm_of_a_constant_row_has_finite_gradients(plain):
+    layer = nn.LayerNorm(20)
+    x = paddle.full([2, 20], 3.0)
+    x.stop_gradient = False
+    inputs = (x, layer.weight, layer.bias)
+
+    def run(x, weight, bias):
+        return ops.layer_norm(x, layer)
+
+    assert_close(value_and_gradients(run, *inputs), plain(value_and_gradients, run, *inputs))
 
 
 def test_row_blocks_cover_every_row_once_even_where_a_row_is_more_than_a_block():

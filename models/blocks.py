@@ -1,0 +1,120 @@
+"""The layers of a U-ViT. Their parameters start at zero: `models.uvit` draws or loads them."""
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+
+from models import ops
+
+
+class Attention(nn.Layer):
+    """Multi-head self-attention [B, L, D] -> [B, L, D]; qkv's outputs are laid out (3, H, D/H)."""
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool, kind: str):
+        super().__init__()
+        self.num_heads = num_heads
+        self.kind = kind
+        self.qkv = linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = linear(dim, dim)
+
+    def forward(self, x):
+        qkv = ops.linear(x, self.qkv.weight, self.qkv.bias)
+        if self.kind == "memory_efficient":
+            out = ops.memory_efficient_attention(qkv, self.num_heads)
+        else:
+            out = ops.attention(qkv, self.num_heads)
+        return ops.linear(out, self.proj.weight, self.proj.bias)
+
+
+class Mlp(nn.Layer):
+    """Linear, exact GELU, Linear: [B, L, D] -> [B, L, D]."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = linear(dim, hidden)
+        self.fc2 = linear(hidden, dim)
+
+    def forward(self, x):
+        x = ops.gelu(ops.linear(x, self.fc1.weight, self.fc1.bias))
+        return ops.linear(x, self.fc2.weight, self.fc2.bias)
+
+
+class Block(nn.Layer):
+    """Pre-norm transformer block; with `skip`, it first takes in the long skip of its twin."""
+
+    def __init__(self, dim, num_heads, mlp_ratio, qkv_bias, kind, skip=False):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, epsilon=1e-5)
+        self.attn = Attention(dim, num_heads, qkv_bias, kind)
+        self.norm2 = nn.LayerNorm(dim, epsilon=1e-5)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.skip_linear = linear(2 * dim, dim) if skip else None
+        self.tome = None
+
+    def forward(self, x, skip=None, first: int = 0):
+        """[B, L, D] -> [B, L - first, D]: tokens before `first` are attended to, and not returned.
+
+        `skip` is the long skip, [B, L, D].
+        """
+        # A tensor of its own gathers this block's gradients before the long skip's is added.
+        # Recompute adds them in that order too, so that it leaves the bits as they are.
+        x = paddle.assign(x)
+        if self.skip_linear is not None:
+            joined = paddle.concat([x, skip], axis=-1)
+            taken = ops.linear(joined, self.skip_linear.weight, self.skip_linear.bias)
+            x = ops.cast(taken, x.dtype)
+        merging = self.tome.match(x) if self.tome is not None else None
+        x = x + ops.cast(self.attend(x, merging), x.dtype)
+        early = merging is None or not self.tome.mlp  # a merged MLP needs every token in its place
+        x = x[:, first:] if first and early else x
+        x = x + ops.cast(self.feed(x, merging), x.dtype)
+        return x[:, first:] if first and not early else x
+
+    def attend(self, x, merging=None):
+        """The attention branch [B, L, D] -> [B, L, D]: the one place where tokens see each other.
+
+        With `merging` (models.tome) it attends over fewer tokens.
+        """
+        x = ops.layer_norm(x, self.norm1)
+        if merging is None or not self.tome.attention:
+            return self.attn(x)
+        return merging.unmerge(self.attn(merging.merge(x)))
+
+    def feed(self, x, merging=None):
+        """The MLP branch [B, L, D] -> [B, L, D], token by token; `merging` as in `attend`."""
+        x = ops.layer_norm(x, self.norm2)
+        if merging is None or not self.tome.mlp:
+            return self.mlp(x)
+        return merging.unmerge(self.mlp(merging.merge(x)))
+
+
+class PatchEmbed(nn.Layer):
+    """A strided convolution: latents [B, C, H, W] -> a token a patch [B, (H/p)(W/p), D]."""
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2D(
+            in_channels, dim, patch_size, stride=patch_size,
+            weight_attr=zeros(), bias_attr=zeros(),
+        )
+
+    def forward(self, x):
+        # A matrix product gives the tokens in their final layout; paddle's convolution on a CPU
+        # is slow and would leave a transpose to do.
+        b, c, h, w = x.shape
+        p = self.patch_size
+        x = x.reshape([b, c, h // p, p, w // p, p]).transpose([0, 2, 4, 1, 3, 5])
+        x = x.reshape([b, (h // p) * (w // p), c * p * p])
+        weight = self.proj.weight.reshape([-1, c * p * p])
+        return ops.linear(x, weight.transpose([1, 0]), self.proj.bias)
+
+
+def zeros():
+    # Weights come from numpy (init_weights): paddle's generator is not asked for them.
+    return paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
+
+
+def linear(fan_in: int, fan_out: int, bias: bool = True) -> nn.Linear:
+    return nn.Linear(fan_in, fan_out, weight_attr=zeros(), bias_attr=zeros() if bias else False)
