@@ -7,10 +7,14 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
+import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+# What Python objects made of JSON text may take is 25 times the text.
+JSON_LIMIT = 8 << 20
+NPY_HEADER_LIMIT = 10_000  # numpy's own; it checks after reading
 
 
 @contextlib.contextmanager
@@ -119,8 +126,8 @@ def canonical_json(value: Any) -> bytes:
 
 
 def sha256_file(path: Path | str) -> str:
-    """SHA-256 of a file's content, lowercase hex."""
-    with open(path, "rb") as file:
+    """SHA-256 of a file's content, lowercase hex; DataError if it cannot be read."""
+    with reading(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
             hashlib, "file_digest"
         ) else _sha256_stream(file)
@@ -140,81 +147,116 @@ def _umask() -> int:
     return mask
 
 
+@contextlib.contextmanager
+def reading(path: Path | str, *, remedy: str | None = None) -> Iterator[Any]:
+    """Open a regular file; an OSError, there or inside, becomes a DataError that names it.
+
+    Anything but a regular file is refused without waiting: a pipe would block for ever.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise DataError(f"{path} is not a file", remedy=remedy)
+            yield file
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing", remedy=remedy) from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}", remedy=remedy) from error
+
+
 def read_bytes(path: Path | str, *, remedy: str | None = None, limit: int | None = None) -> bytes:
     """The content of a regular file; DataError if missing, unreadable or over `limit` bytes."""
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise DataError(f"{path} is missing or not a file", remedy=remedy)
-        if limit is not None and path.stat().st_size > limit:
+    with reading(path, remedy=remedy) as file:
+        if limit is not None and os.fstat(file.fileno()).st_size > limit:
             raise DataError(f"{path} is larger than {limit} bytes", remedy=remedy)
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", remedy=remedy) from error
+        return file.read()
 
 
-def read_json(path: Path | str, *, remedy: str | None = None) -> Any:
-    """Parse a JSON file (at most 64 MiB); DataError names the file and the position."""
-    data = read_bytes(path, remedy=remedy, limit=64 << 20)
+def read_json(path: Path | str, *, remedy: str | None = None, limit: int = JSON_LIMIT) -> Any:
+    """Parse a JSON file of at most `limit` bytes; DataError names the file and the position.
+
+    NaN and infinity, which JSON does not have, are refused.
+    """
+    data = read_bytes(path, remedy=remedy, limit=limit)
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", remedy=remedy) from error
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def load_npy(
     path: Path | str, *, dtype: str | None = None, shape: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """Read one .npy array, never a pickled one.
+    """Read one .npy array of numbers, never a pickled one.
 
     The header is checked against the file's size before memory is taken, so a
     header that claims a terabyte costs nothing. DataError if the file is missing,
     truncated, of another dtype or shape, or holds Python objects.
     """
-    from numpy.lib import format as npy
+    import numpy as np
 
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            found_shape, fortran, found = _npy_header(npy, file, path)
-            if dtype is not None and found != dtype:
-                raise DataError(f"{path} holds {found}, expected {dtype}")
-            if shape is not None and found_shape != tuple(shape):
-                raise DataError(
-                    f"{path} has shape {list(found_shape)}, expected {list(shape)}"
-                )
-            count = 1
-            for size in found_shape:
-                count *= size
-            missing = file.tell() + count * found.itemsize - os.fstat(file.fileno()).st_size
-            if missing > 0:
-                raise DataError(
-                    f"{path} is truncated: {missing} bytes are missing", remedy="fetch it again"
-                )
-            return _read_array(file, found, count, found_shape, fortran)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    with reading(path) as file:
+        found_shape, fortran, found = _npy_header(file, path)
+        if dtype is not None and found != dtype:
+            raise DataError(f"{path} holds {found}, expected {dtype}")
+        if shape is not None and found_shape != tuple(shape):
+            raise DataError(f"{path} has shape {list(found_shape)}, expected {list(shape)}")
+        count = math.prod(found_shape)
+        missing = file.tell() + count * found.itemsize - os.fstat(file.fileno()).st_size
+        if missing > 0:
+            raise DataError(
+                f"{path} is truncated: {missing} bytes are missing", remedy="fetch it again"
+            )
+        array = np.fromfile(file, dtype=found, count=count)
+        if array.size != count:  # it became shorter while it was read
+            raise DataError(f"{path} is truncated", remedy="fetch it again")
+        return _shaped(array, found_shape, fortran)
 
 
-def _npy_header(npy: Any, file: Any, path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
-    try:
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a .npy array: {error}") from error
+def _npy_header(file: Any, path: Path | str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and dtype of the .npy that `file` begins with; numbers only."""
+    shape, fortran, dtype = _any_npy_header(file, path)
     if dtype.hasobject:
         raise DataError(f"{path} holds pickled Python objects", remedy="only plain arrays are read")
+    if dtype.kind not in "biufc":
+        raise DataError(f"{path} holds {str(dtype)[:40]}, not numbers")
     return shape, fortran, dtype
 
 
-def _read_array(
-    file: Any, dtype: np.dtype, count: int, shape: tuple[int, ...], fortran: bool
-) -> np.ndarray:
-    import numpy as np
+def _any_npy_header(file: Any, path: Path | str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    from numpy.lib import format as npy
 
-    array = np.fromfile(file, dtype=dtype, count=count)
+    try:
+        version = npy.read_magic(file)
+        form = "<H" if version == (1, 0) else "<I"
+        size = file.read(struct.calcsize(form))
+        # Numpy would read up to 4 GB of header and only then say that it is too long.
+        if struct.unpack(form, size)[0] > NPY_HEADER_LIMIT:
+            raise ValueError("its header is too long")
+        header = io.BytesIO(size + file.read(*struct.unpack(form, size)))
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(header)
+    except (ValueError, TypeError, EOFError, struct.error, SyntaxError, RecursionError,
+            MemoryError) as error:  # the header is a Python literal: its parser raises all these
+        raise DataError(f"{path} is not a .npy array: {_brief(error)}") from error
+    # A size of zero would admit any other beside it.
+    if min(shape, default=0) < 0 or len(shape) > 32 or math.prod(max(n, 1) for n in shape) >= 2**48:
+        raise DataError(f"{path} is not a .npy array: its shape is impossible")
+    return shape, fortran, dtype
+
+
+def _shaped(array: np.ndarray, shape: tuple[int, ...], fortran: bool) -> np.ndarray:
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _brief(error: Exception) -> str:
+    """An error's message, fit for one line: a hostile file may have written it."""
+    text = (str(error) or type(error).__name__).encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else " " for c in text)[:200]
 
 
 def load_object_npy(path: Path | str) -> list[Any]:
@@ -222,61 +264,59 @@ def load_object_npy(path: Path | str) -> list[Any]:
 
     Returns the array's elements in order. See `harness.unpickle`.
     """
-    from numpy.lib import format as npy
-
     from harness import unpickle
 
-    path = Path(path)
     data = io.BytesIO(read_bytes(path, limit=64 << 20))
-    try:
-        version = npy.read_magic(data)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        _, _, dtype = read(data)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a .npy array: {error}") from error
+    _, _, dtype = _any_npy_header(data, path)
     if not dtype.hasobject:
         raise DataError(f"{path} is a plain array, expected an object array (prompt, context)")
     return unpickle.load_object_array(data, path)
 
 
-def load_npz(path: Path | str, keys: tuple[str, ...], *, limit: int = 1 << 30) -> dict[str, Any]:
+def load_npz(path: Path | str, keys: tuple[str, ...], *, limit: int = 256 << 20) -> dict[str, Any]:
     """Read the named arrays of an .npz, never pickled ones, at most `limit` bytes unpacked.
 
-    DataError if the archive is corrupt, a key is missing, or a member unpacks to
-    more than `limit` bytes (a zip bomb).
+    DataError if the archive is corrupt, an array is missing, or they unpack to more
+    than `limit` bytes together (a zip bomb). Nothing is ever written.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path} is missing or not a file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename: info.file_size for info in archive.infolist()}
-            arrays = {}
-            for name in keys:
-                if f"{name}.npy" not in sizes:
-                    found = ", ".join(sorted(sizes)) or "nothing"
-                    raise DataError(f"{path} has no array {name!r} (it holds {found})")
-                if sizes[f"{name}.npy"] > limit:
-                    raise DataError(f"{path}: {name} unpacks to {sizes[f'{name}.npy']} bytes")
-                with archive.open(f"{name}.npy") as member:
-                    arrays[name] = _load_member(member, sizes[f"{name}.npy"], path, name)
-            return arrays
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path} is not a readable .npz: {error}") from error
+    with reading(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                arrays = {}
+                for name in keys:
+                    arrays[name] = _load_member(archive, name, path, limit)
+                    limit -= arrays[name].nbytes
+                return arrays
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError,
+                KeyError, OverflowError, struct.error, zlib.error) as error:
+            raise DataError(f"{path} is not a readable .npz: {_brief(error)}") from error
 
 
-def _load_member(member: Any, size: int, path: Path, name: str) -> np.ndarray:
+def _load_member(
+    archive: zipfile.ZipFile, name: str, path: Path | str, limit: int
+) -> np.ndarray:
     import numpy as np
-    from numpy.lib import format as npy
 
-    # The size in the directory is a claim; never read more than it says.
-    data = io.BytesIO(member.read(size + 1))
-    shape, fortran, dtype = _npy_header(npy, data, Path(f"{path}:{name}"))
-    body = data.getbuffer()[data.tell() :]
-    count = 1
-    for length in shape:
-        count *= length
-    if count * dtype.itemsize != len(body):
-        raise DataError(f"{path}: {name} is truncated or has a wrong header")
-    array = np.frombuffer(body, dtype=dtype, count=count).copy()
-    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+    try:
+        info = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        found = ", ".join(sorted(archive.namelist())[:8]) or "nothing"
+        raise DataError(f"{path} has no array {name!r} (it holds {found[:200]})") from None
+    if info.file_size > limit:
+        raise DataError(f"{path}: {name} unpacks to {info.file_size} bytes, too many")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{path}: {name} is compressed in a way that numpy does not write")
+    with archive.open(info) as member:
+        shape, fortran, dtype = _npy_header(member, f"{path}:{name}")
+        count = math.prod(shape)
+        if count * dtype.itemsize > limit:
+            raise DataError(f"{path}: {name} claims {count * dtype.itemsize} bytes, too many")
+        array = np.empty(count, dtype=dtype)
+        view, at = array.view(np.uint8).data, 0
+        while at < array.nbytes and (block := member.read(min(1 << 20, array.nbytes - at))):
+            view[at : at + len(block)] = block
+            at += len(block)
+        # The last read also makes zipfile compare the checksum.
+        if at != array.nbytes or member.read(1):
+            raise DataError(f"{path}: {name} is truncated or has a wrong header")
+    return _shaped(array, shape, fortran)
