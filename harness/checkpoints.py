@@ -40,10 +40,12 @@ class Checkpoint:
 
 
 def save(
-    directory: Path, checkpoint: Checkpoint, *, config_digest: str, seed: int
+    directory: Path, checkpoint: Checkpoint, *, config_digest: str, seed: int,
+    config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `checkpoint` as `directory` (checkpoints/00005000); returns its manifest.
 
+    `config`: the resolved config, kept so that a later change in run.json can be named.
     EnvironmentFault on a full disk or an I/O error; earlier checkpoints stay whole.
     """
     with files.writing(directory):
@@ -54,27 +56,29 @@ def save(
         try:
             manifest = _write_parts(temporary, checkpoint)
             manifest |= {"schema": SCHEMA, "step": checkpoint.step, "config_digest": config_digest,
-                         "seed": seed}
+                         "seed": seed, "config": config}
             manifest["self"] = _self_digest(manifest)
             _write_synced(temporary / "manifest.json", [files.canonical_json(manifest)])
             files.fsync_directory(temporary)
             if directory.exists():  # only a broken one is ever written again
-                shutil.rmtree(directory)
+                os.rename(directory, directory.parent / f".{directory.name}.{os.getpid()}.old.tmp")
             os.rename(temporary, directory)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         files.fsync_directory(directory.parent)
+        remove_leftovers(directory.parent)
     return manifest
 
 
 def load(
-    directory: Path, *, config_digest: str | None = None, parts: tuple[str, ...] = PARTS
+    directory: Path, *, config_digest: str | None = None, seed: int | None = None,
+    parts: tuple[str, ...] = PARTS,
 ) -> Checkpoint:
     """Read a checkpoint after checking every file against the manifest.
 
     `parts`: which of model, ema, optimizer to read (the others are not hashed).
-    `config_digest`: refuse a checkpoint of another config.
+    `config_digest`, `seed`: refuse a checkpoint of another config or seed.
     DataError names the first thing that is wrong.
     """
     manifest = check(directory, parts=parts)
@@ -82,6 +86,8 @@ def load(
         raise DataError(
             f"{directory} belongs to config {manifest['config_digest'][:8]}, not {config_digest[:8]}"
         )
+    if seed is not None and manifest.get("seed") != seed:
+        raise DataError(f"{directory} belongs to seed {manifest.get('seed')}, not {seed}")
     arrays = {part: read_tensors(directory / f"{part}.safetensors") for part in parts}
     state = files.read_json(directory / "state.json")
     if not isinstance(state, dict):
@@ -91,6 +97,15 @@ def load(
 
 def check(directory: Path, *, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     """Verify a checkpoint's manifest and files; returns the manifest, DataError if broken."""
+    manifest = read_manifest(directory)
+    for name in ["state.json", *(f"{part}.safetensors" for part in parts)]:
+        if files.sha256_file(directory / name) != manifest["files"].get(name):
+            raise DataError(f"{directory / name} does not match its SHA-256 in the manifest")
+    return manifest
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, sound in itself; its files are not read. DataError if it is not."""
     manifest = files.read_json(directory / "manifest.json")
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise DataError(f"{directory}/manifest.json is not a manifest of schema {SCHEMA}")
@@ -99,44 +114,48 @@ def check(directory: Path, *, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
         raise DataError(f"{directory}/manifest.json is incomplete")
     if manifest.get("self") != _self_digest(manifest):
         raise DataError(f"{directory}/manifest.json does not match its own digest")
-    if f"{manifest['step']:08d}" != directory.name:
-        raise DataError(f"{directory} holds the checkpoint of step {manifest['step']}")
-    for name in ["state.json", *(f"{part}.safetensors" for part in parts)]:
-        path = directory / name
-        if not path.is_file():
-            raise DataError(f"{path} is missing")
-        if files.sha256_file(path) != hashes.get(name):
-            raise DataError(f"{path} does not match its SHA-256 in the manifest")
+    step = manifest.get("step")
+    if type(step) is not int or f"{step:08d}" != directory.name:
+        raise DataError(f"{directory} holds the checkpoint of step {step}")
     return manifest
 
 
 def newest_valid(
-    folder: Path, steps: list[int], *, config_digest: str, warn: Callable[[str], None]
+    folder: Path, steps: list[int], *, config_digest: str, warn: Callable[[str], None],
+    seed: int | None = None,
 ) -> Checkpoint | None:
     """The newest checkpoint under `folder` that is whole, or None; `warn` hears of broken ones."""
     for step in sorted(steps, reverse=True):
         try:
-            return load(folder / f"{step:08d}", config_digest=config_digest)
+            return load(folder / f"{step:08d}", config_digest=config_digest, seed=seed)
         except DataError as error:
             warn(f"warning: checkpoint of step {step} is passed over: {error}")
     return None
 
 
-def prune(folder: Path, steps: list[int], *, keep: int, milestones: int = 0) -> None:
-    """Remove all but the newest `keep` checkpoints; multiples of `milestones` stay."""
-    for step in sorted(steps)[:-keep]:
-        if not milestones or step % milestones:
+def prune(folder: Path, steps: list[int], *, keep: int, every: int = 1, last: int = 0) -> None:
+    """Remove all but the newest `keep` checkpoints.
+
+    A checkpoint that is no multiple of `every` and not the `last` step's was saved by an
+    interruption: it does not count and goes when a newer one is there, so that an
+    interrupted run ends with the same checkpoints as one left alone.
+    """
+    newest = max(steps, default=0)
+    planned = [step for step in sorted(steps) if step % every == 0 or step == last]
+    kept = {newest, *planned[-keep:]}
+    with files.writing(folder):
+        for step in set(steps) - kept:
             # Renamed first: a kill in the middle leaves no half checkpoint under a real name.
-            doomed = folder / f".{step:08d}.{os.getpid()}.tmp"
-            with files.writing(folder):
-                os.rename(folder / f"{step:08d}", doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
+            doomed = folder / f".{step:08d}.{os.getpid()}.old.tmp"
+            os.rename(folder / f"{step:08d}", doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed saves left behind. Only the holder of the run's lock may call this."""
     for path in folder.glob(".*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def tensors_digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -156,7 +175,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{path} is not a readable safetensors file: {error}") from error
 
 
