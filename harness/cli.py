@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -16,6 +17,8 @@ from harness.errors import HarnessError
 # name -> (module with a click command called `command`, line in --help)
 COMMANDS = {
     "train": ("harness.commands.train", "Train a pinned config, or continue where it stopped."),
+    "verify": ("harness.commands.verify", "Re-run part of a run; does it come out the same?"),
+    "diff": ("harness.commands.diff", "What differs between two runs, and from which step on."),
     "eval": ("harness.commands.eval", "Sample from a run's EMA weights and measure (FID)."),
     "report": ("harness.commands.report", "Compare runs: throughput, memory, quality."),
     "import": ("harness.commands.import_", "Make a run from weights trained elsewhere."),
@@ -72,10 +75,25 @@ def root() -> None:
     """
 
 
+class _Signal(BaseException):
+    """SIGTERM or Ctrl-C; not an Exception, so that nothing on the way takes it for an error."""
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise _Signal(signal.Signals(number).name)
+
+
 def main() -> None:
     """Run the command line; expected errors are one line on stderr and an exit code."""
     try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job
+                signal.signal(number, _interrupt)
         root(prog_name="harness")
+    except _Signal as received:
+        # Files appear whole or not at all, so there is nothing to put right.
+        print(f"harness: {received}: stopped; run the same command again", file=sys.stderr)
+        _exit(75)
     except HarnessError as error:
         print(f"harness: error: {error}", file=sys.stderr)
         _exit(error.exit_code)

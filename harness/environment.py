@@ -9,8 +9,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
+<<<<<<< HEAD
 import warnings
+=======
+from collections.abc import Iterator
+>>>>>>> be242db (Runs keep their threads and data, signals end every command with 75)
 
 from harness.errors import EnvironmentFault
 
@@ -49,11 +54,14 @@ def default_threads() -> int:
     return max(1, min(16, len(os.sched_getaffinity(0))))
 
 
-def prepare(*, threads: int | None = None, deterministic: bool = True) -> None:
+def prepare(
+    *, threads: int | None = None, recorded: int | None = None, deterministic: bool = True
+) -> None:
     """Set the environment that paddle reads when it loads. Call before importing it.
 
-    `threads`: OMP threads; default OMP_NUM_THREADS, else the cores at hand (1 and
-    2 threads differ in the last bits, so the number is fixed and recorded).
+    `threads`: OMP threads; default OMP_NUM_THREADS, else `recorded` (those of the run
+    that is continued or checked), else the cores at hand (1 and 2 threads differ in the
+    last bits, so the number is fixed and recorded).
     `deterministic`: choose deterministic GPU kernels.
     A value that the user exported wins, except the thread count asked for here.
     """
@@ -64,7 +72,7 @@ def prepare(*, threads: int | None = None, deterministic: bool = True) -> None:
         return
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("OMP_NUM_THREADS", str(default_threads()))
+    os.environ.setdefault("OMP_NUM_THREADS", str(recorded or default_threads()))
     for name, value in _ALWAYS.items():
         os.environ.setdefault(name, value)
     if deterministic and has_gpu_build():
@@ -104,12 +112,12 @@ def has_gpu_build() -> bool:
     return True
 
 
-def require_paddle(*, deterministic: bool = True) -> None:
-    """Prepare, then import paddle, or say in one line why it cannot be imported."""
-    prepare(deterministic=deterministic)
+def require_paddle(*, deterministic: bool = True, recorded: int | None = None) -> None:
+    """Prepare (see there), then import paddle, or say in one line why it cannot be imported."""
+    prepare(deterministic=deterministic, recorded=recorded)
     try:
         # Paddle warns on stderr of every OMP_NUM_THREADS above 1; ours is meant.
-        with contextlib.redirect_stderr(io.StringIO()):
+        with _signals_held(), contextlib.redirect_stderr(io.StringIO()):
             import paddle  # noqa: F401
     except ImportError as error:
         raise EnvironmentFault(
@@ -117,3 +125,13 @@ def require_paddle(*, deterministic: bool = True) -> None:
             remedy="install it with `make install` (or `pip install 'uvit-harness[cpu]'`); "
             "`harness doctor` tells more",
         ) from error
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait: inside an import they come out as any error at all."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)

@@ -12,19 +12,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import os
 import shutil
-import socket
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import configs, files
 from harness.errors import DataError, EnvironmentFault, UsageError
+from harness.lines import Lines, read_lines
+from harness.lock import locked
+
+__all__ = ["Lines", "Run", "create", "find", "load", "locked", "name", "newest", "note_stack",
+           "read_lines", "recorded_threads", "remove"]
 
 SCHEMA = 1
 ROOT = Path("runs")
@@ -88,9 +88,21 @@ class Run:
         """PNG of the run_vis prompts at `step`."""
         return self.directory / "samples" / f"{step:08d}.png"
 
+    def stack_changes(self) -> list[dict[str, Any]]:
+        """Steps after which the run went on with another stack (see `note_stack`), ascending."""
+        changes = self.info.get("stack_changes", [])
+        sound = isinstance(changes, list) and all(
+            isinstance(c, dict) and type(c.get("step")) is int and isinstance(c.get("differs"), dict)
+            for c in changes
+        )
+        if not sound:
+            raise DataError(f"{self.directory}/run.json: stack_changes is not as it was written")
+        return changes
+
     def checkpoint_steps(self) -> list[int]:
         """Steps of which a checkpoint directory exists (whole or not), ascending."""
-        return _numbered(self.checkpoints)
+        steps = _numbered(self.checkpoints)
+        return [step for step in steps if self.checkpoint(step).is_dir()]
 
     def sample_steps(self) -> list[int]:
         """Steps of which a sample grid exists, ascending."""
@@ -139,12 +151,14 @@ def create(
 
     `imported`: where the weights of its first checkpoint came from, if not from training.
     UsageError if another config or seed began it, naming the keys that differ, or
-    if the directory holds something that is not a run.
+    if the directory holds something that is not a run. DataError if the training data
+    are others than those that it began with. The caller holds the lock.
     """
     if (directory / "run.json").exists():
         run = load(directory)
         _refuse_other(run, config, seed)
         _refuse_other_data(run, data)
+        _remove_leftovers(directory)
         return run
     _refuse_foreign(directory)
     info = {
@@ -190,6 +204,31 @@ def _refuse_other_data(run: Run, data: dict[str, Any]) -> None:
             )
 
 
+def _remove_leftovers(directory: Path) -> None:
+    """Remove temporary files that a killed process left beside run.json and the logs."""
+    for path in directory.glob(".*.tmp"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def note_stack(run: Run, step: int, fingerprint: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Record what differs in the stack that continues `run` after `step`; returns it.
+
+    run.json's `stack_changes`: [{"step": 10, "differs": {"env.OMP_NUM_THREADS": ["1", "2"]}}],
+    each against the stack that the run began with, {} where it came back to that.
+    """
+    differs = configs.differences(run.info["fingerprint"], fingerprint)
+    changes = [c for c in run.stack_changes() if c["step"] < step]
+    former = changes[-1]["differs"] if changes else {}
+    now = {key: list(values) for key, values in differs.items()}
+    if now != former:
+        changes.append({"step": step, "differs": now})
+    if changes != run.stack_changes():
+        run.info["stack_changes"] = changes
+        files.atomic_write_json(run.directory / "run.json", run.info)
+    return differs
+
+
 def _refuse_foreign(directory: Path) -> None:
     try:
         # `lock` is ours: taken before the run is begun.
@@ -217,30 +256,14 @@ def remove(directory: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the run's lock; EnvironmentFault naming the holder if another process does.
-
-    An flock dies with its process, so a lock left by a killed one is harmless.
-    """
-    with files.writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def recorded_threads(directory: Path) -> int | None:
+    """The thread count of the run in `directory`: what continues it must use to keep its bits."""
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            raise EnvironmentFault(
-                f"{directory} is being worked on by {holder or 'another process'}",
-                remedy="wait for it, or stop it",
-            ) from error
-        with files.writing(directory / "lock"):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+        threads = load(directory).info["fingerprint"].get("env.OMP_NUM_THREADS")
+    except (UsageError, DataError):
+        return None
+    known = isinstance(threads, str) and threads.isascii() and threads.isdigit()
+    return int(threads) if known and 0 < len(threads) < 5 else None
 
 
 def find(paths: tuple[str, ...] = (), *, root: Path = ROOT) -> list[Run]:
@@ -265,68 +288,10 @@ def newest(*, root: Path = ROOT) -> Run:
     return max(find(root=root), key=last_touched)
 
 
-class Lines:
-    """An append-only JSON-lines file; each line is one write, so only the last can be torn."""
-
-    def __init__(self, path: Path, *, keep_through: int):
-        """Open for appending; lines of steps after `keep_through`, or torn, are dropped."""
-        self.path = path
-        kept = [line for line in read_lines(path) if line["step"] <= keep_through]
-        text = b"".join(_encode(line) for line in kept)
-        with files.writing(path):
-            if not path.exists() or path.read_bytes() != text:
-                files.atomic_write_bytes(path, text)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-
-    def append(self, line: dict[str, Any]) -> None:
-        data = _encode(line)
-        with files.writing(self.path):
-            written = os.write(self._descriptor, data)
-            if written != len(data):  # a full disk takes part of it; the reader drops a torn line
-                os.write(self._descriptor, data[written:])
-
-    def sync(self) -> None:
-        """Make what was appended survive a power cut; called before a checkpoint counts."""
-        with files.writing(self.path):
-            os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-def _encode(line: dict[str, Any]) -> bytes:
-    return (json.dumps(line, allow_nan=False) + "\n").encode()
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of a JSON-lines file, each with an integer `step`; [] if there is no file.
-
-    A last line without its newline was torn by a kill and is left out; any other
-    bad line is a DataError that names it.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    lines = data.split(b"\n")[:-1]
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict) or type(value.get("step")) is not int:
-            raise DataError(f"{path} line {number} is not a JSON object with a step")
-        found.append(value)
-    return found
-
-
 def _numbered(folder: Path, suffix: str = "") -> list[int]:
     """Numbers in names of eight digits or more (foreign files are passed over), ascending."""
     if not folder.is_dir():
         return []
     names = (path.name for path in folder.iterdir() if path.name.endswith(suffix))
     stems = (n.removesuffix(suffix) for n in names)
-    return sorted(int(stem) for stem in stems if len(stem) >= 8 and stem.isascii() and stem.isdigit())
+    return sorted(int(s) for s in stems if 8 <= len(s) <= 18 and s.isascii() and s.isdigit())

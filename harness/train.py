@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,8 @@ from types import FrameType
 from typing import Any
 
 from harness import checkpoints, data, fingerprint, measure, runs
-from harness.configs import Config
-from harness.errors import EnvironmentFault, Interrupted
+from harness.configs import Config, schema
+from harness.errors import EnvironmentFault, HarnessError, Interrupted
 from harness.optim import learning_rate
 from harness.progress import Progress, say
 from harness.step import Trainer
@@ -49,30 +50,46 @@ def train(plan: Plan) -> runs.Run:
     Ctrl-C, with a checkpoint of the last finished step.
     """
     config = plan.config
-    source = data.open_source(config, plan.seed, plan.data)
-    with runs.locked(plan.directory), _Stop() as stop:
-        run = runs.create(
-            plan.directory, config, plan.seed,
-            fingerprint={
-                **fingerprint.collect(), "data.context_dtype": source.split.context_dtype
-            },
-            data=data.describe(plan.data, source),
-            commit=fingerprint.git_commit(),
-        )
-        trainer = Trainer(config, plan.seed)
-        _resume(run, trainer)
-        with _out_of_memory(config):
-            _loop(run, trainer, source, plan, stop)
+    with _Stop() as stop, contextlib.ExitStack() as stack, _out_of_memory(config):
+        try:
+            with stop.at_once():  # nothing is at stake yet
+                source = data.open_source(config, plan.seed, plan.data)
+                stack.enter_context(runs.locked(plan.directory))
+                run, trainer = _open(plan, source)
+        except StopNow:
+            raise Interrupted(
+                "stopped before the first step", remedy="run the same command again to continue"
+            ) from None
+        _loop(run, trainer, source, plan, stop)
     return run
 
 
-def _resume(run: runs.Run, trainer: Trainer) -> None:
+def _open(plan: Plan, source: data.Source) -> tuple[runs.Run, Trainer]:
+    """Begin the run, or continue it from its newest valid checkpoint."""
+    stack = stack_with(source)
+    run = runs.create(
+        plan.directory, plan.config, plan.seed, fingerprint=stack,
+        data=data.describe(plan.data, source),
+        commit=fingerprint.git_commit(),
+    )
+    trainer = Trainer(plan.config, plan.seed)
     found = checkpoints.newest_valid(
-        run.checkpoints, run.checkpoint_steps(), config_digest=run.info["digest"], warn=say
+        run.checkpoints, run.checkpoint_steps(), config_digest=run.info["digest"], seed=run.seed,
+        warn=say,
     )
     if found is not None:
         trainer.load(found.step, found.parts, found.state)
         say(f"continuing {run.directory} from step {found.step}")
+    differs = runs.note_stack(run, trainer.step, stack)
+    if differs and run.info["deterministic"]:
+        named = "; ".join(f"{k} was {a!r}, is {b!r}" for k, (a, b) in differs.items())
+        say(f"warning: from step {trainer.step} on the bits are not those of one stack: {named}")
+    return run, trainer
+
+
+def stack_with(source: data.Source) -> dict[str, Any]:
+    """The fingerprint of this process, and of the form that it reads the data in."""
+    return {**fingerprint.collect(), "data.context_dtype": source.split.context_dtype}
 
 
 def micro_batches(config: Config, start: int) -> Iterator[tuple[int, range]]:
@@ -97,9 +114,12 @@ def _loop(
     metrics = runs.Lines(run.metrics_file, keep_through=trainer.step)
     timing = runs.Lines(run.timing_file, keep_through=trainer.step)
     log = _Log(run.config, metrics, timing, chrono)
+    if missing := [s for s in logged_steps(settings, trainer.step) if s not in metrics.steps]:
+        say(f"warning: {run.metrics_file} lacks {len(missing)} lines, first that of {missing[0]}")
 
     def taken() -> Iterator[data.Batch]:
         for _ in range(per_step):
+            stop.check()
             with chrono.waiting():
                 batch = next(batches)
             yield batch
@@ -109,7 +129,7 @@ def _loop(
         with Progress(settings.max_steps, label, start=trainer.step, unit="step") as progress:
             # What a kill cut off beside this step is made up for; what is there stays.
             with progress.pause():
-                _beside(run, trainer, plan.hooks, stop)
+                _beside(run, trainer, plan.hooks, stop, log)
             while trainer.step < settings.max_steps:
                 loss = trainer.train(taken())
                 chrono.step_done()
@@ -117,7 +137,13 @@ def _loop(
                 progress.advance(loss=f"{loss:.4f}")
                 with chrono.pause(), progress.pause():
                     _save_if_due(run, trainer, stop, log)
-                    _beside(run, trainer, plan.hooks, stop)
+                    _beside(run, trainer, plan.hooks, stop, log)
+    except StopNow:
+        # Weights, log and step are those of the last finished step wherever this comes from.
+        if trainer.step and trainer.step not in run.checkpoint_steps():
+            log.sync()
+            save(run, trainer)
+        raise _interrupted(trainer.step) from None
     finally:
         batches.close()
         metrics.close()
@@ -134,7 +160,9 @@ def _save_if_due(run: runs.Run, trainer: Trainer, stop: _Stop, log: _Log) -> Non
         raise _interrupted(step)
 
 
-def _beside(run: runs.Run, trainer: Trainer, hooks: Hooks, stop: _Stop) -> None:
+def _beside(
+    run: runs.Run, trainer: Trainer, hooks: Hooks, stop: _Stop, log: _Log
+) -> None:
     """Sample grids and evaluations due at the trainer's step; a signal cuts them short.
 
     Hooks do nothing where their output exists, and go on where a kill cut them off.
@@ -151,18 +179,17 @@ def _beside(run: runs.Run, trainer: Trainer, hooks: Hooks, stop: _Stop) -> None:
         return
     # Saved first: a signal may then drop everything here, wherever it strikes.
     if step and step not in run.checkpoint_steps():
+        log.sync()
         save(run, trainer)
-    try:
-        with stop.at_once():
-            for hook in filter(None, (image, evaluate)):
-                hook(run, trainer)
-    except StopNow:
-        raise _interrupted(step) from None
+    with stop.at_once():
+        for hook in filter(None, (image, evaluate)):
+            hook(run, trainer)
 
 
 def _interrupted(step: int) -> Interrupted:
+    saved = "after saving" if step else "with nothing to save"
     return Interrupted(
-        f"stopped at step {step} after saving", remedy="run the same command again to continue"
+        f"stopped at step {step} {saved}", remedy="run the same command again to continue"
     )
 
 
@@ -174,10 +201,21 @@ def save(run: runs.Run, trainer: Trainer) -> None:
         checkpoints.Checkpoint(trainer.step, parts, state),
         config_digest=run.info["digest"],
         seed=run.seed,
+        config=run.info["config"],
     )
+    settings = run.config.train
+    # Later ones are broken (or foreign): they were passed over, and are written again.
+    steps = [step for step in run.checkpoint_steps() if step <= trainer.step]
     checkpoints.prune(
-        run.checkpoints, run.checkpoint_steps(), keep=run.config.train.keep_checkpoints
+        run.checkpoints, steps, keep=settings.keep_checkpoints, every=settings.save_steps,
+        last=settings.max_steps,
     )
+
+
+def logged_steps(settings: schema.Train, through: int) -> list[int]:
+    """The steps of metrics.jsonl up to `through`: 1, every `log_steps`, and the last; ascending."""
+    steps = {1, *range(settings.log_steps, through + 1, settings.log_steps), settings.max_steps}
+    return sorted(step for step in steps if step <= through)
 
 
 class _Log:
@@ -209,8 +247,11 @@ class StopNow(BaseException):
 class _Stop:
     """Turns the first SIGTERM or Ctrl-C into a flag; a second one kills at once."""
 
+    GRACE = 10.0  # seconds that a step may take to end after the signal
+
     def __init__(self) -> None:
         self.asked = False
+        self._since = 0.0
         self._at_once = False
         self._former: dict[int, Any] = {}
 
@@ -235,8 +276,13 @@ class _Stop:
         finally:
             self._at_once = False
 
+    def check(self) -> None:
+        """Raise `StopNow` if a signal came so long ago that the step is not worth finishing."""
+        if self.asked and time.monotonic() - self._since > self.GRACE:
+            raise StopNow
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.asked, self._since = True, time.monotonic()
         signal.signal(number, self._former[number])
         if self._at_once:
             self._at_once = False
@@ -254,8 +300,10 @@ class _out_of_memory:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        text = str(error)
-        if isinstance(error, MemoryError) or "ResourceExhausted" in text or "out of memory" in text:
+        if error is None or isinstance(error, HarnessError):
+            return
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "resourceexhausted" in text or "out of memory" in text:
             raise EnvironmentFault(
                 f"out of memory with train.micro_batch_size {self._micro}",
                 remedy="lower train.micro_batch_size, or set train.recompute=true",

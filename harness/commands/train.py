@@ -44,7 +44,10 @@ def command(
     if dry_run:
         _print_plan(loaded, seed, directory, data)
         return
-    environment.require_paddle(deterministic=loaded.train.determinism == "on")
+    # A run keeps the thread count that it began with, because its bits depend on it.
+    environment.require_paddle(
+        deterministic=loaded.train.determinism == "on", recorded=runs.recorded_threads(directory)
+    )
     from harness import hooks, train
 
     if overwrite:
