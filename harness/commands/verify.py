@@ -1,0 +1,45 @@
+"""`harness verify`: repeat part of a run and say whether it comes out the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from harness.commands.options import directory_option, json_option
+
+
+@click.command("verify")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.option("--steps", type=click.IntRange(1), metavar="N",
+              help="How many steps to repeat.  [default: all that were recorded]")
+@click.option("--from", "start", type=click.IntRange(0), default=0, metavar="STEP",
+              help="Begin at this step's checkpoint.  [default: the start]")
+@directory_option("--data", help="The training data.  [default: where the run read them]")
+@json_option
+def command(
+    run: Path, steps: int | None, start: int, data: Path | None, as_json: bool
+) -> None:
+    """Repeat part of RUN on this machine and compare it with what was recorded.
+
+    Losses are compared at every logged step, weights, EMA and optimizer at every
+    checkpoint: bit for bit on the stack that the run was made on, within tolerance on
+    another one, which is named. Also says what in RUN contradicts itself. Nothing is
+    written. Exit code 3 if anything differs.
+    """
+    from harness import environment, runs
+
+    recorded = runs.load(run)
+    deterministic = recorded.info.get("deterministic") is not False
+    environment.require_paddle(
+        deterministic=deterministic, recorded=runs.recorded_threads(run)
+    )
+    from harness import compare
+    from harness import verify as verify_
+    from harness.errors import GateFailed
+
+    report = verify_.verify(recorded, data_directory=data, start=start, steps=steps)
+    click.echo(json.dumps(report, indent=2) if as_json else verify_.text(report))
+    if report["verdict"] == compare.DIFFERENT:
+        raise GateFailed(f"{run} does not come out as it was recorded")

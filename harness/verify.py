@@ -1,0 +1,243 @@
+"""Re-run part of a recorded run from its own run.json, and say where it comes out otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from harness import audit, checkpoints, compare, configs, data, fingerprint, runs
+from harness.compare import DIFFERENT, IDENTICAL
+from harness.errors import DataError, UsageError
+from harness.progress import Progress
+from harness.step import NonFiniteLoss, Trainer
+from harness.train import micro_batches
+
+SCHEMA = 1
+
+
+def verify(
+    run: runs.Run, *, data_directory: Path | None = None, start: int = 0, steps: int | None = None
+) -> dict[str, Any]:
+    """Repeat `steps` steps of `run` (default: all recorded) after step `start`; the report.
+
+    `start`: 0, or a step of which there is a checkpoint. Nothing is written. The report
+    (JSON values): verdict, findings, steps (each logged step's and checkpoint's verdicts),
+    first_divergence, largest_difference, stack. UsageError if there is nothing to compare.
+    """
+    report: dict[str, Any] = {
+        "schema": SCHEMA, "run": str(run.directory), "verdict": DIFFERENT, "from": start,
+        "through": start, "bits_promised": False, "stack": {}, "commit": None, "steps": [],
+        "first_divergence": None, "largest_difference": {},
+    }
+    report["findings"] = audit.settings(run)
+    if report["findings"]:
+        return report  # which config is the true one cannot be known, so none is run
+    config = run.config
+    report["findings"] = audit.log(run, config) + audit.saved(run)
+    end = _end(run, start, steps)
+    if start and (broken := _unusable(run, start)):
+        report["findings"].append(broken)
+        return report
+    _compare_stacks(run, report, end)
+    source = _source(run, config, data_directory, report)
+    report["through"] = end
+    report["steps"] = list(_repeat(run, config, source, report, start, end))
+    _sum_up(report)
+    return report
+
+
+def _end(run: runs.Run, start: int, steps: int | None) -> int:
+    if start and start not in run.checkpoint_steps():
+        there = ", ".join(map(str, run.checkpoint_steps())) or "none"
+        raise UsageError(
+            f"{run.directory} has no checkpoint of step {start}",
+            remedy=f"--from 0 starts anew; checkpoints: {there}",
+        )
+    with contextlib.suppress(DataError):
+        lines = [line["step"] for line in run.metrics()]
+        last = min(max([*lines, *run.checkpoint_steps()], default=0), run.config.train.max_steps)
+        if last <= start:
+            raise UsageError(f"{run.directory} has nothing recorded after step {start}")
+        return last if steps is None else min(last, start + steps)
+    return max([start, *run.checkpoint_steps()])
+
+
+def _unusable(run: runs.Run, start: int) -> audit.Finding | None:
+    try:
+        checkpoints.check(run.checkpoint(start))
+    except DataError as error:
+        return audit.finding(run.checkpoint(start), f"cannot be started from: {error}")
+    return None
+
+
+def _compare_stacks(run: runs.Run, report: dict[str, Any], end: int) -> None:
+    stack = configs.differences(run.info["fingerprint"], fingerprint.collect())
+    for change in run.stack_changes():
+        if change["step"] < end:
+            after = f"after step {change['step']}"
+            stack |= {f"{key} ({after})": tuple(v) for key, v in change["differs"].items()}
+    report["stack"] = {key: list(values) for key, values in stack.items()}
+    report["bits_promised"] = bool(run.info["deterministic"]) and not stack
+    here = fingerprint.git_commit()
+    if run.info.get("commit") != here:
+        report["commit"] = [run.info.get("commit"), here]
+
+
+def _source(
+    run: runs.Run, config: configs.Config, directory: Path | None, report: dict[str, Any]
+) -> data.Source:
+    recorded = run.info.get("data") or {}
+    directory = directory or Path(recorded.get("directory") or Path("data") / config.data.dataset)
+    source = data.open_source(config, run.seed, directory)
+    if recorded.get("digest") not in (None, source.digest()):
+        report["findings"].append(
+            audit.finding(directory, "does not hold the data that the run was trained on"))
+    return source
+
+
+def _repeat(
+    run: runs.Run, config: configs.Config, source: data.Source, report: dict[str, Any],
+    start: int, end: int,
+) -> Iterator[dict[str, Any]]:
+    """Train again; yields a row for each recorded step."""
+    lines = _lines(run)
+    saved = [step for step in run.checkpoint_steps() if start < step <= end]
+    trainer = Trainer(config, run.seed)
+    if start:
+        found = checkpoints.load(
+            run.checkpoint(start), config_digest=run.info["digest"], seed=run.seed)
+        trainer.load(found.step, found.parts, found.state)
+    settings = config.train
+    per_step = -(-settings.global_batch_size // settings.micro_batch_size)
+    batches = data.prefetch(source, micro_batches(config, start), config.data.num_workers)
+    with contextlib.closing(batches), Progress(
+        end, f"verify {run.name}", start=start, unit="step"
+    ) as progress:
+        while trainer.step < end:
+            try:
+                loss = trainer.train(next(batches) for _ in range(per_step))
+            except NonFiniteLoss as error:
+                report["findings"].append(audit.finding("the repetition", str(error)))
+                return
+            progress.advance()
+            step = trainer.step
+            row: dict[str, Any] = {"step": step}
+            if step in lines:
+                row |= _loss_row(lines[step], loss, report["bits_promised"])
+            if step in saved:
+                row |= _tensor_row(run, trainer, report["bits_promised"])
+            if len(row) > 1:
+                yield row
+
+
+def _lines(run: runs.Run) -> dict[int, dict[str, Any]]:
+    try:
+        return {line["step"]: line for line in run.metrics()}
+    except DataError:  # a finding already; the checkpoints can still be compared
+        return {}
+
+
+def _loss_row(line: dict[str, Any], loss: float, promised: bool) -> dict[str, Any]:
+    recorded = compare.recorded_loss(line)
+    if recorded is None:
+        return {"loss": DIFFERENT, "loss_here": loss.hex(), "loss_there": None}
+    apart = compare.relative(loss, recorded)
+    said = compare.verdict(apart, same_bits=loss.hex() == recorded.hex(), bits_promised=promised)
+    if said == IDENTICAL:
+        return {"loss": said}
+    return {"loss": said, "loss_here": loss.hex(), "loss_there": recorded.hex(),
+            "loss_relative": apart if apart < float("inf") else None}
+
+
+def _tensor_row(run: runs.Run, trainer: Trainer, promised: bool) -> dict[str, Any]:
+    """Verdicts for weights, EMA and optimizer against the checkpoint of the trainer's step.
+
+    The files are read whether or not they match their manifest, so that the tensor
+    that was changed can be named.
+    """
+    row: dict[str, Any] = {"tensors": []}
+    parts, _ = trainer.state()
+    for part, key in (("model", "weights"), ("ema", "ema"), ("optimizer", "optimizer")):
+        path = run.checkpoint(trainer.step) / f"{part}.safetensors"
+        try:
+            apart, differing = compare.tensors(parts[part], checkpoints.read_tensors(path))
+        except DataError as error:
+            row[key] = DIFFERENT
+            row["tensors"].append({"part": key, "name": path.name, "what": str(error)})
+            continue
+        row[key] = compare.verdict(apart, same_bits=not differing, bits_promised=promised)
+        row["tensors"] += [{"part": key, **one} for one in differing]
+    return row
+
+
+_KEYS = ("loss", "weights", "ema", "optimizer")
+
+
+def _sum_up(report: dict[str, Any]) -> None:
+    rows = report["steps"]
+    verdicts = [row[key] for row in rows for key in _KEYS if key in row]
+    report["verdict"] = DIFFERENT if report["findings"] else compare.worst(verdicts)
+    for row in rows:
+        if what := [key for key in _KEYS if row.get(key) not in (None, IDENTICAL)]:
+            report["first_divergence"] = {"step": row["step"], "what": what}
+            break
+    losses = [row for row in rows if "loss_here" in row]
+    if losses:
+        most = max(losses, key=lambda row: _size(row.get("loss_relative")))
+        report["largest_difference"]["loss"] = {
+            "step": most["step"], "relative": most.get("loss_relative")}
+    changed = [{"step": row["step"], **one} for row in rows for one in row.get("tensors", [])]
+    if changed:
+        report["largest_difference"]["tensor"] = max(
+            changed, key=lambda one: _size(one.get("relative")))
+
+
+def _size(value: float | None) -> float:
+    return float("inf") if value is None else value
+
+
+def text(report: dict[str, Any]) -> str:
+    """The report in words, for a terminal."""
+    lines = [f"{report['run']}: steps {report['from'] + 1} to {report['through']} repeated"]
+    lines += [f"  {one['where']}: {one['what']}" for one in report["findings"]]
+    if report["steps"]:
+        lines += _table(report["steps"])
+    for key, (there, here) in report["stack"].items():
+        lines.append(f"  stack: {key} was {there!r}, is {here!r}")
+    if report["commit"]:
+        lines.append("  harness: commit was {}, is {}".format(*report["commit"]))
+    if first := report["first_divergence"]:
+        lines.append(f"first difference: step {first['step']}, {', '.join(first['what'])}")
+    largest = report["largest_difference"]
+    if "loss" in largest:
+        apart = largest["loss"]["relative"]
+        size = "not finite" if apart is None else f"{apart:.3g} relative"
+        lines.append(f"largest difference of a loss: {size}, at step {largest['loss']['step']}")
+    if "tensor" in largest:
+        one = largest["tensor"]
+        lines.append(f"largest difference of a tensor: step {one['step']}, {one['part']}, "
+                     f"{compare.describe(one)}")
+    return "\n".join([*lines, "verdict: " + _conclusion(report)])
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """Consecutive steps of the same verdicts share a line."""
+    lines = [f"  {'steps':>17}  {'loss':<17}{'weights':<17}{'ema':<17}optimizer"]
+    for verdicts, group in groupby(rows, key=lambda row: [row.get(key, "") for key in _KEYS]):
+        steps = [row["step"] for row in group]
+        span = str(steps[0]) if len(steps) == 1 else f"{steps[0]}..{steps[-1]}"
+        lines.append(f"  {span:>17}  " + "".join(f"{v or '-':<17}" for v in verdicts).rstrip())
+    return lines
+
+
+def _conclusion(report: dict[str, Any]) -> str:
+    verdict = report["verdict"]
+    if verdict == IDENTICAL:
+        return "identical, bit for bit"
+    if verdict == DIFFERENT:
+        return "differs"
+    why = "the stacks differ" if report["stack"] else "the run was made with determinism off"
+    return f"within tolerance ({compare.TOLERANCE:g} relative); no bits are promised: {why}"
