@@ -96,7 +96,7 @@ def _turned(name: str, array: np.ndarray) -> np.ndarray:
 def _pdparams(path: Path) -> dict[str, np.ndarray]:
     import numpy as np
 
-    with open(path, "rb") as file:
+    with files.reading(path) as file:
         content = unpickle.load(file, path)
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a state dict")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import unpickle
+from harness import files, unpickle
 from harness.errors import DataError
 from harness.formats import Tensors, from_bfloat16
 
@@ -23,11 +23,8 @@ _SPLIT = "UnpackBigParamInfor@@"
 def read(path: Path) -> Tensors:
     """The state dict in `path`; DataError if it is broken, hostile, or not a plain state dict."""
     names = {(module, "tuple"): tuple for module in ("builtins", "__builtin__")}
-    try:
-        with open(path, "rb") as file:
-            content = unpickle.load(file, path, extra=names)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    with files.reading(path) as file:
+        content = unpickle.load(file, path, extra=names)
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a {type(content).__name__}, not a state dict")
     if _SPLIT in content:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import unpickle
+from harness import files, unpickle
 from harness.errors import DataError
 from harness.formats import Tensors, from_bfloat16
 
@@ -32,11 +33,10 @@ _STORAGES = {
 def read(path: Path) -> Tensors:
     """The state dict in `path`; DataError if it is broken, hostile, or not a plain state dict."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with files.reading(path) as file, zipfile.ZipFile(file) as archive:
             content = _Archive(archive, path).load()
-    except DataError:
-        raise
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError,
+            KeyError, struct.error) as error:
         raise DataError(f"{path} is not a readable .pth: {error}", remedy="get it again") from error
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path} holds no state dict", remedy="save `model.state_dict()`")
@@ -64,7 +64,6 @@ class _Archive:
             if self._member("byteorder", 64).strip() != b"little":
                 raise DataError(f"{self.path} was written on a big-endian machine")
         names: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): _StateDict,
             ("torch._utils", "_rebuild_tensor_v2"): _tensor,
             ("torch._utils", "_rebuild_parameter"): _parameter,
             ("torch", "Size"): tuple,
@@ -81,7 +80,7 @@ class _Archive:
         return self.archive.read(info)
 
     def _storage(self, identity: Any) -> np.ndarray:
-        """The storage of a persistent id, as a flat array (bfloat16 as its bits)."""
+        """The storage of a persistent id, as a flat array (bfloat16 as float32)."""
         import numpy as np
 
         if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
@@ -97,7 +96,9 @@ class _Archive:
             dtype = np.dtype("<u2" if kind.dtype == "bf16" else kind.dtype)
             if count < 0 or len(data) != count * dtype.itemsize:
                 raise pickle.UnpicklingError(f"storage {key} is not as long as it says")
-            self.storages[key] = _Storage(np.frombuffer(data, dtype), kind.dtype == "bf16")
+            flat = np.frombuffer(data, dtype)
+            # Widened here, once: tensors share storages, however many they are.
+            self.storages[key] = _Storage(from_bfloat16(flat) if kind.dtype == "bf16" else flat)
         return self.storages[key]
 
 
@@ -109,15 +110,8 @@ class _Kind:
 
 
 class _Storage:
-    def __init__(self, flat: np.ndarray, bfloat16: bool):
-        self.flat, self.bfloat16 = flat, bfloat16
-
-
-class _StateDict(dict):
-    """An OrderedDict; torch hangs `_metadata` on it, which is of no use here."""
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+    def __init__(self, flat: np.ndarray):
+        self.flat = flat
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
@@ -138,8 +132,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nd
     if not count:
         return np.zeros(size, np.float32)
     steps = [step * flat.itemsize for step in stride]
-    array = np.lib.stride_tricks.as_strided(flat[offset:], size, steps, writeable=False)
-    return from_bfloat16(array) if storage.bfloat16 else array
+    return np.lib.stride_tricks.as_strided(flat[offset:], size, steps, writeable=False)
 
 
 def _parameter(data: Any, *_: Any) -> Any:
