@@ -83,9 +83,8 @@ def load(
     """
     manifest = check(directory, parts=parts)
     if config_digest is not None and manifest["config_digest"] != config_digest:
-        raise DataError(
-            f"{directory} belongs to config {manifest['config_digest'][:8]}, not {config_digest[:8]}"
-        )
+        theirs = manifest["config_digest"]
+        raise DataError(f"{directory} belongs to config {theirs[:8]}, not {config_digest[:8]}")
     if seed is not None and manifest.get("seed") != seed:
         raise DataError(f"{directory} belongs to seed {manifest.get('seed')}, not {seed}")
     arrays = {part: read_tensors(directory / f"{part}.safetensors") for part in parts}

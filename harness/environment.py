@@ -11,11 +11,8 @@ import io
 import os
 import signal
 import sys
-<<<<<<< HEAD
 import warnings
-=======
 from collections.abc import Iterator
->>>>>>> be242db (Runs keep their threads and data, signals end every command with 75)
 
 from harness.errors import EnvironmentFault
 

@@ -91,11 +91,12 @@ class Run:
     def stack_changes(self) -> list[dict[str, Any]]:
         """Steps after which the run went on with another stack (see `note_stack`), ascending."""
         changes = self.info.get("stack_changes", [])
-        sound = isinstance(changes, list) and all(
-            isinstance(c, dict) and type(c.get("step")) is int and isinstance(c.get("differs"), dict)
-            for c in changes
-        )
-        if not sound:
+        if not isinstance(changes, list) or not all(
+            isinstance(one, dict)
+            and type(one.get("step")) is int
+            and isinstance(one.get("differs"), dict)
+            for one in changes
+        ):
             raise DataError(f"{self.directory}/run.json: stack_changes is not as it was written")
         return changes
 
