@@ -68,7 +68,8 @@ def log(run: runs.Run, config: configs.Config) -> list[Finding]:
             found.append(finding(
                 run.metrics_file,
                 f"step {step}: lr {line.get('lr')!r}, the config gives {expected!r}"))
-    expected_steps = logged_steps(config.train, max([*seen, *run.checkpoint_steps(), 0]))
+    last = max([*seen, *run.checkpoint_steps(), 0])
+    expected_steps = [s for s in logged_steps(config.train, last) if s > run.first_step]
     # Steps beyond the last line were never logged, unless a checkpoint says that they were run.
     for step in sorted(set(expected_steps) - set(seen)):
         found.append(finding(run.metrics_file, f"the line of step {step} is missing"))

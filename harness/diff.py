@@ -43,8 +43,11 @@ def _lists(differences: dict[str, tuple[Any, Any]]) -> dict[str, list[Any]]:
 
 def _data(a: runs.Run, b: runs.Run) -> list[Any] | None:
     """The two data digests, where both were recorded and differ."""
-    digests = [(run.info.get("data") or {}).get("digest") for run in (a, b)]
-    return digests if None not in digests and digests[0] != digests[1] else None
+    for key in ("digest", "sampled_digest"):
+        digests = [(run.info.get("data") or {}).get(key) for run in (a, b)]
+        if None not in digests:
+            return digests if digests[0] != digests[1] else None
+    return None
 
 
 def _losses(a: runs.Run, b: runs.Run, findings: list[dict[str, str]]) -> dict[str, Any]:

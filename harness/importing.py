@@ -82,6 +82,7 @@ def _write(plan: Plan, checkpoint: checkpoints.Checkpoint, found: source.Source)
             data={"directory": str(data.resolve()), "images": None}, commit=fingerprint.git_commit(),
             imported={
                 "kind": found.kind,
+                "step": checkpoint.step,
                 "ema": found.ema is not None,
                 "files": [
                     {"path": str(path), "sha256": files.sha256_file(path)} for path in found.files
@@ -90,6 +91,6 @@ def _write(plan: Plan, checkpoint: checkpoints.Checkpoint, found: source.Source)
         )
         checkpoints.save(
             run.checkpoint(checkpoint.step), checkpoint,
-            config_digest=run.info["digest"], seed=plan.seed,
+            config_digest=run.info["digest"], seed=plan.seed, config=run.info["config"],
         )
     return runs.load(plan.directory)

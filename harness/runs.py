@@ -62,6 +62,12 @@ class Run:
         return config
 
     @property
+    def first_step(self) -> int:
+        """The step that training began after: 0, or that of imported weights."""
+        step = (self.info.get("imported") or {}).get("step", 0)
+        return step if type(step) is int else 0
+
+    @property
     def metrics_file(self) -> Path:
         return self.directory / "metrics.jsonl"
 
@@ -151,9 +157,8 @@ def create(
     """Open the run in `directory` to continue it, or begin it there.
 
     `imported`: where the weights of its first checkpoint came from, if not from training.
-    UsageError if another config or seed began it, naming the keys that differ, or
-    if the directory holds something that is not a run. DataError if the training data
-    are others than those that it began with. The caller holds the lock.
+    UsageError if another config, seed or other data began it, naming what differs, or
+    if the directory holds something that is not a run. The caller holds the lock.
     """
     if (directory / "run.json").exists():
         run = load(directory)
@@ -212,13 +217,23 @@ def _remove_leftovers(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def stack_differences(run: Run, fingerprint: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Entry -> (at the run's beginning, in `fingerprint`) where the two differ.
+
+    What the run did not record (an older harness, an import) is not known to differ.
+    """
+    recorded = run.info["fingerprint"]
+    found = configs.differences(recorded, fingerprint)
+    return {key: values for key, values in found.items() if key in recorded}
+
+
 def note_stack(run: Run, step: int, fingerprint: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Record what differs in the stack that continues `run` after `step`; returns it.
 
     run.json's `stack_changes`: [{"step": 10, "differs": {"env.OMP_NUM_THREADS": ["1", "2"]}}],
     each against the stack that the run began with, {} where it came back to that.
     """
-    differs = configs.differences(run.info["fingerprint"], fingerprint)
+    differs = stack_differences(run, fingerprint)
     changes = [c for c in run.stack_changes() if c["step"] < step]
     former = changes[-1]["differs"] if changes else {}
     now = {key: list(values) for key, values in differs.items()}

@@ -114,7 +114,8 @@ def _loop(
     metrics = runs.Lines(run.metrics_file, keep_through=trainer.step)
     timing = runs.Lines(run.timing_file, keep_through=trainer.step)
     log = _Log(run.config, metrics, timing, chrono)
-    if missing := [s for s in logged_steps(settings, trainer.step) if s not in metrics.steps]:
+    expected = [s for s in logged_steps(settings, trainer.step) if s > run.first_step]
+    if missing := [s for s in expected if s not in metrics.steps]:
         say(f"warning: {run.metrics_file} lacks {len(missing)} lines, first that of {missing[0]}")
 
     def taken() -> Iterator[data.Batch]:

@@ -13,20 +13,24 @@ from harness.compare import DIFFERENT, IDENTICAL
 from harness.errors import DataError, UsageError
 from harness.progress import Progress
 from harness.step import NonFiniteLoss, Trainer
-from harness.train import micro_batches
+from harness.train import micro_batches, stack_with
 
 SCHEMA = 1
 
 
 def verify(
-    run: runs.Run, *, data_directory: Path | None = None, start: int = 0, steps: int | None = None
+    run: runs.Run, *, data_directory: Path | None = None, start: int | None = None,
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """Repeat `steps` steps of `run` (default: all recorded) after step `start`; the report.
 
-    `start`: 0, or a step of which there is a checkpoint. Nothing is written. The report
+    `start`: the beginning (the default), or a step of which there is a checkpoint (imported
+    weights begin from theirs). Nothing is written. The report
     (JSON values): verdict, findings, steps (each logged step's and checkpoint's verdicts),
     first_divergence, largest_difference, stack. UsageError if there is nothing to compare.
     """
+    start = start or run.first_step
+    loaded = start > 0 or bool(run.info.get("imported"))
     report: dict[str, Any] = {
         "schema": SCHEMA, "run": str(run.directory), "verdict": DIFFERENT, "from": start,
         "through": start, "bits_promised": False, "stack": {}, "commit": None, "steps": [],
@@ -37,12 +41,18 @@ def verify(
         return report  # which config is the true one cannot be known, so none is run
     config = run.config
     report["findings"] = audit.log(run, config) + audit.saved(run)
+    if loaded and start not in run.checkpoint_steps():
+        there = ", ".join(map(str, run.checkpoint_steps())) or "none"
+        raise UsageError(
+            f"{run.directory} has no checkpoint of step {start}",
+            remedy=f"choose with --from; there are: {there}",
+        )
     end = _end(run, start, steps)
-    if start and (broken := _unusable(run, start)):
+    if loaded and (broken := _unusable(run, start)):
         report["findings"].append(broken)
         return report
-    _compare_stacks(run, report, end)
     source = _source(run, config, data_directory, report)
+    _compare_stacks(run, report, end, source)
     report["through"] = end
     report["steps"] = list(_repeat(run, config, source, report, start, end))
     _sum_up(report)
@@ -50,12 +60,6 @@ def verify(
 
 
 def _end(run: runs.Run, start: int, steps: int | None) -> int:
-    if start and start not in run.checkpoint_steps():
-        there = ", ".join(map(str, run.checkpoint_steps())) or "none"
-        raise UsageError(
-            f"{run.directory} has no checkpoint of step {start}",
-            remedy=f"--from 0 starts anew; checkpoints: {there}",
-        )
     with contextlib.suppress(DataError):
         lines = [line["step"] for line in run.metrics()]
         last = min(max([*lines, *run.checkpoint_steps()], default=0), run.config.train.max_steps)
@@ -73,8 +77,10 @@ def _unusable(run: runs.Run, start: int) -> audit.Finding | None:
     return None
 
 
-def _compare_stacks(run: runs.Run, report: dict[str, Any], end: int) -> None:
-    stack = configs.differences(run.info["fingerprint"], fingerprint.collect())
+def _compare_stacks(
+    run: runs.Run, report: dict[str, Any], end: int, source: data.Source
+) -> None:
+    stack = runs.stack_differences(run, stack_with(source))
     for change in run.stack_changes():
         if change["step"] < end:
             after = f"after step {change['step']}"
@@ -92,7 +98,8 @@ def _source(
     recorded = run.info.get("data") or {}
     directory = directory or Path(recorded.get("directory") or Path("data") / config.data.dataset)
     source = data.open_source(config, run.seed, directory)
-    if recorded.get("digest") not in (None, source.digest()):
+    digest = data.describe(directory, source)["sampled_digest"]
+    if recorded.get("sampled_digest") not in (None, digest):
         report["findings"].append(
             audit.finding(directory, "does not hold the data that the run was trained on"))
     return source
@@ -106,7 +113,7 @@ def _repeat(
     lines = _lines(run)
     saved = [step for step in run.checkpoint_steps() if start < step <= end]
     trainer = Trainer(config, run.seed)
-    if start:
+    if start or run.info.get("imported"):
         found = checkpoints.load(
             run.checkpoint(start), config_digest=run.info["digest"], seed=run.seed)
         trainer.load(found.step, found.parts, found.state)

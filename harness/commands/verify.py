@@ -14,12 +14,12 @@ from harness.commands.options import directory_option, json_option
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--steps", type=click.IntRange(1), metavar="N",
               help="How many steps to repeat.  [default: all that were recorded]")
-@click.option("--from", "start", type=click.IntRange(0), default=0, metavar="STEP",
+@click.option("--from", "start", type=click.IntRange(0), metavar="STEP",
               help="Begin at this step's checkpoint.  [default: the start]")
 @directory_option("--data", help="The training data.  [default: where the run read them]")
 @json_option
 def command(
-    run: Path, steps: int | None, start: int, data: Path | None, as_json: bool
+    run: Path, steps: int | None, start: int | None, data: Path | None, as_json: bool
 ) -> None:
     """Repeat part of RUN on this machine and compare it with what was recorded.
 
