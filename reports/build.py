@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness import files
 from harness.errors import DataError, UsageError
+from reports import history as nightly
 from reports import records as reading
 from reports import tables
 from reports.records import Record
@@ -29,8 +30,9 @@ class Report:
     reference: Record
     columns: list[Column]
     tables: dict[str, pd.DataFrame] = field(repr=False)
+    seed_groups: list[list[Record]] = field(repr=False)
     price: float | None = None
-    history: Any = None
+    history: nightly.History | None = None
 
     @property
     def title(self) -> str:
@@ -77,7 +79,10 @@ def build(
         "differences": tables.differences(found),
         "protocols": tables.protocol_entries(found),
     }
-    return Report(found, base, columns, made, price)
+    nights = nightly.read(history) if history else None
+    if nights:
+        made["history"], made["changes"] = nights.figures, nights.changes
+    return Report(found, base, columns, made, tables.seed_groups(found), price, nights)
 
 
 def _reference(found: list[Record], wanted: str | Path | None) -> Record:
@@ -95,13 +100,14 @@ def _reference(found: list[Record], wanted: str | Path | None) -> Record:
 
 def contents(report: Report) -> dict[str, bytes]:
     """Every file of the report: name -> content; the one to open comes last."""
-    from reports import markdown
+    from reports import html, markdown
 
     made = {
         f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode()
         for name, table in report.tables.items()
     }
     made |= markdown.files(report)
+    made["report.html"] = html.page(report).encode()
     return made
 
 

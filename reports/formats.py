@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pandas as pd
 
 from reports.summary import Column
 
+_DIGEST = re.compile(r"[0-9a-f]{32,128}")
 NOTHING = "\N{EN DASH}"
 
 
@@ -17,6 +19,11 @@ def text(value: Any, kind: str) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return NOTHING
     return _WRITE[kind](value)
+
+
+def short(value: Any) -> str:
+    """Text, digests cut to where they are still told apart."""
+    return f"{value[:12]}…" if isinstance(value, str) and _DIGEST.fullmatch(value) else str(value)
 
 
 def cell(row: pd.Series, column: Column, steps: float | None = None) -> str:
@@ -58,7 +65,7 @@ def _bytes(value: float) -> str:
 
 
 _WRITE = {
-    "text": str,
+    "text": short,
     "id": str,
     "flag": lambda v: "yes" if v else "no",
     "count": lambda v: f"{int(v):,}",

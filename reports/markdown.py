@@ -8,11 +8,12 @@ import pandas as pd
 
 from reports import formats, grids, plots
 from reports.build import Report
+from reports.summary import Column
 
 _TABLE_KINDS = {
     "step": "count", "steps": "count", "full_steps": "count", "devices": "count", "n": "count",
     "n_samples": "count", "seconds_per_step": "number", "hours_left": "hours",
-    "hours_total": "hours", "device_hours_total": "hours", "device_hours": "hours",
+    "hours_total": "hours", "device_hours_total": "number", "device_hours": "number",
     "cost_left": "money", "cost_total": "money", "value": "figure", "low": "figure",
     "high": "figure", "reference_value": "figure", "mean": "figure", "sd": "figure",
     "min": "figure", "max": "figure",
@@ -21,7 +22,7 @@ HEADINGS = {
     "full_steps": "of", "seconds_per_step": "s/step", "hours_left": "time left",
     "hours_total": "time in all", "device_hours_total": "device-hours in all",
     "cost_left": "cost left, USD", "cost_total": "cost in all, USD", "n_samples": "N",
-    "device_hours": "device time", "reference_value": "reference",
+    "device_hours": "device-hours", "reference_value": "reference",
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def _text(report: Report, pictures: list[str], samples: list) -> list[str]:
         text += [_markdown(ratio_cells(report)), ""]
     if len(tables["not_like_for_like"]):
         text += ["", "## Not like for like", "", "No ratio is taken of these.", ""]
-        text += [_markdown(cells(tables["not_like_for_like"])), ""]
+        text += [_markdown(cells(tables["not_like_for_like"], report.columns)), ""]
     if pictures:
         text += ["", "## Over steps", ""]
         text += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
@@ -59,7 +60,7 @@ def _text(report: Report, pictures: list[str], samples: list) -> list[str]:
         ("changes", "Changes over nights"),
     ):
         if name in tables and len(tables[name]):
-            text += ["", f"## {title}", "", _markdown(cells(tables[name]))]
+            text += ["", f"## {title}", "", _markdown(cells(tables[name], report.columns))]
     text += ["", "## Files", ""]
     text += [f"- [{name}.csv]({name}.csv)" for name in tables]
     return text
@@ -84,14 +85,21 @@ def ratio_cells(report: Report) -> pd.DataFrame:
     )
 
 
-def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """Any other table as text."""
-    return pd.DataFrame({
-        heading(name): [
-            formats.text(v, _TABLE_KINDS.get(name, "text")) for v in table[name]
-        ]
-        for name in table
-    })  # fmt: skip
+def cells(table: pd.DataFrame, columns: list[Column]) -> pd.DataFrame:
+    """Any other table as text. A row that names a `figure` is written as that figure is."""
+    own = {column.key: column for column in columns}
+    # 'X against Y' is a pair across protocols, of one metric.
+    figures = [own.get(str(f).split("] against ")[0] + "]", own.get(f)) for f in table["figure"]
+               ] if "figure" in table else [None] * len(table)  # fmt: skip
+    out = {}
+    for name in table:
+        kind = _TABLE_KINDS.get(name, "text")
+        kinds = [f.kind if f and kind == "figure" else kind for f in figures]
+        out[heading(name)] = [formats.text(v, k) for v, k in zip(table[name], kinds, strict=True)]
+    if "figure" in table:
+        named = zip(table["figure"], figures, strict=True)
+        out["figure"] = [f.heading if f and f.key == key else str(key) for key, f in named]
+    return pd.DataFrame(out)
 
 
 def heading(name: str) -> str:

@@ -12,11 +12,14 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 def styles(records: list[Record]) -> dict[str, tuple[str, str]]:
     """Run label -> (colour, dash). A colour stands for a run, or for a config if runs are many."""
-    own = len(records) <= len(COLOURS)
-    keys = {r.label: r.label if own else str(r.config.get("name", "")) for r in records}
-    order = {key: i for i, key in enumerate(dict.fromkeys(keys.values()))}
+    if len(records) <= len(COLOURS):
+        return {r.label: (COLOURS[i], DASHES[0]) for i, r in enumerate(records)}
+    order: dict[str, int] = {}
+    seen: dict[str, int] = {}
     found = {}
-    for label, key in keys.items():
-        turn, index = divmod(order[key], len(COLOURS))
-        found[label] = (COLOURS[index], DASHES[turn % len(DASHES)])
+    for record in records:
+        config = str(record.config.get("name", ""))
+        index = order.setdefault(config, len(order)) % len(COLOURS)
+        seen[config] = seen.get(config, -1) + 1
+        found[record.label] = (COLOURS[index], DASHES[seen[config] % len(DASHES)])
     return found

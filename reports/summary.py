@@ -51,7 +51,7 @@ BASE = (
     Column("peak_host_bytes", "Host memory", "bytes", -1, "memory", note="peak, one process"),
     Column("devices", "Devices", "count"),
     Column("device", "Device", "text"),
-    Column("device_hours", "Device-hours", "hours", note="in timed training steps"),
+    Column("device_hours", "Device-hours", "number", note="in timed training steps"),
     Column("loss", "Loss", "loss", -1, "loss",
            note=f"training loss, mean of the last {LOSS_LINES} log lines"),
     Column("val_loss", "Val loss", "loss", -1, "loss"),

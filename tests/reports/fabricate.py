@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from harness import configs, runs, seeds
 
@@ -97,7 +98,10 @@ def samples(directory: Path, step: int, *, noise: float, columns: int = 4, tile:
     pixels = (1 - noise) * np.asarray(image, dtype=float) + noise * mess
     path = runs.load(directory).sample_grid(step)
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    text = PngInfo()
+    text.add_text("prompts", json.dumps(PROMPTS[:columns]))
+    text.add_text("columns", str(columns))
+    Image.fromarray(pixels.astype(np.uint8)).save(path, pnginfo=text)
     return path
 
 
