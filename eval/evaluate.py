@@ -194,7 +194,9 @@ def _conclude(
         },
         "timing": _timing(seconds, task.protocol.n_samples),
     }
-    grid.save_grid(np.concatenate(shown), task.directory / "samples.png")
+    images = np.concatenate(shown)
+    said = captions.texts[: len(images)] if captions.texts else None
+    grid.save_grid(images, task.directory / "samples.png", prompts=said)
     files.atomic_write_json(task.directory / "result.json", result)
     return result
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 
 from harness import files
+
+GAP = 2  # white pixels between the images of a sheet, and around it
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -19,7 +22,12 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return (unit * np.float32(255.0) + np.float32(0.5)).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
-def arrange(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
+def default_columns(count: int) -> int:
+    """Columns of a sheet of `count` images that is about square."""
+    return int(np.ceil(np.sqrt(count)))
+
+
+def arrange(images: np.ndarray, columns: int | None = None, gap: int = GAP) -> np.ndarray:
     """uint8 [n, H, W, 3] -> one white-gapped sheet [rows*(H+gap)+gap, columns*(W+gap)+gap, 3].
 
     `columns` defaults to about the square root of n.
@@ -27,7 +35,7 @@ def arrange(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.
     if not len(images):
         raise ValueError("no images to arrange")
     count, height, width, channels = images.shape
-    columns = columns or int(np.ceil(np.sqrt(count)))
+    columns = columns or default_columns(count)
     rows = -(-count // columns)
     sheet = np.full(
         (rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8
@@ -39,9 +47,22 @@ def arrange(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.
     return sheet
 
 
-def save_grid(images: np.ndarray, path: Path | str, *, columns: int | None = None) -> None:
-    """Write uint8 images [n, H, W, 3] as one PNG, atomically."""
-    from PIL import Image
+def save_grid(
+    images: np.ndarray, path: Path | str, *, columns: int | None = None,
+    prompts: list[str] | None = None,
+) -> None:
+    """Write uint8 images [n, H, W, 3] as one PNG, atomically.
 
+    With `prompts`, one an image, text chunks of the PNG say them and how it is cut (`prompts`
+    as JSON, `columns`, `gap`), so that a report can set single images side by side.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    if prompts is not None:
+        text.add_text("prompts", json.dumps(prompts))
+        text.add_text("columns", str(columns or default_columns(len(images))))
+        text.add_text("gap", str(GAP))
     with files.atomic_path(path) as temporary:
-        Image.fromarray(arrange(images, columns)).save(temporary, format="PNG")
+        Image.fromarray(arrange(images, columns)).save(temporary, format="PNG", pnginfo=text)

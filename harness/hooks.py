@@ -73,7 +73,7 @@ def save_sample_grid(run: runs.Run, trainer: Trainer, directory: Path) -> None:
         autoencoder.load(directory / "vae"), latents,
         latent_scale=config.diffusion.latent_scale, batch_size=config.eval.decode_batch_size,
     )
-    grid.save_grid(np.asarray(images), path, columns=min(10, len(images)))
+    grid.save_grid(np.asarray(images), path, columns=min(10, len(images)), prompts=prompts)
 
 
 def evaluate_now(run: runs.Run, trainer: Trainer, directory: Path) -> None:
