@@ -19,14 +19,14 @@ _LEGEND_UP_TO = 12
 
 
 def curve_charts(report: Report) -> list[dict[str, Any]]:
-    """Training loss, validation loss, then one chart per quality metric and protocol."""
+    """Training loss, then one chart per quality metric and protocol."""
     points = curves.points_each(len(report.records))
     charts = [
-        _curve_chart(report, key, title, lambda r, k=key: curves.training(r, k, points), False)
-        for key, title in (("loss", "Training loss"), ("val_loss", "Validation loss"))
-    ]
+        _curve_chart(report, "loss", "Training loss",
+                     lambda r: curves.training(r, "loss", points), False)
+    ]  # fmt: skip
     for column in report.columns:
-        if column.protocol:
+        if column.protocol and not column.metric.endswith("_infinity"):
             metric, digest = column.metric, column.protocol.digest
             charts.append(_curve_chart(
                 report, column.key, column.heading,
@@ -108,7 +108,7 @@ def scatter_charts(report: Report) -> list[dict[str, Any]]:
         )
     ]
     for column in report.columns:
-        if column.protocol and column.better:
+        if column.protocol and column.better and protocols.is_headline(column.metric):
             title = f"{column.heading} against throughput"
             charts.append(_scatter(report, speed, column, title, frontier=True))
     return [chart for chart in charts if len(chart["points"]) > 1]
@@ -138,7 +138,8 @@ def _scatter(
     alike = [(p["x"], p["y"]) for p in points if not p["apart"]]
     return {
         "kind": "scatter", "key": f"{y.key} over {x.key}", "title": title, "points": points,
-        "x": x.heading, "y": y.heading, "from_zero": not frontier, "x_kind": x.kind, "y_kind": y.kind,
+        "x": x.heading, "y": y.heading, "x_kind": x.kind, "y_kind": y.kind,
+        "from_zero": not frontier,
         "names": len(points) <= _LEGEND_UP_TO,
         "frontier": efficient(alike, y.better) if frontier else [],
         "note": f"Grey: not like for like with {base.label} (hover for the reason)."

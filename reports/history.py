@@ -16,8 +16,7 @@ from harness import runs
 from harness.errors import UsageError
 from reports import changepoints, records, tables
 
-FIGURES = ("images_per_second", "step_ms", "peak_device_bytes", "peak_host_bytes", "loss",
-           "val_loss")  # fmt: skip
+FIGURES = ("images_per_second", "step_ms", "peak_device_bytes", "peak_host_bytes", "loss")
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ def plain(name: str, frame: pd.DataFrame, columns: list[Column]) -> Table:
 def facts(report: Report) -> list[tuple[str, str, str]]:
     """(what, figure, run): the best of the runs that are like for like with the reference."""
     table = report.tables["comparison"].set_index("run")
-    quality = [c for c in report.columns if c.protocol and c.better]
+    quality = [c for c in report.columns if protocols.is_headline(c.metric) and c.better]
     wanted = ["images_per_second", "peak_device_bytes", "peak_host_bytes"]
     names = {"images_per_second": "Fastest", "peak_device_bytes": "Least device memory",
              "peak_host_bytes": "Least host memory"}  # fmt: skip

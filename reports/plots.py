@@ -18,7 +18,7 @@ def over_steps(records: list[Record], columns: list[Column]) -> dict[str, bytes]
     loss = {r.label: curves.training(r, "loss", points) for r in records}
     if any(loss.values()):
         pictures["loss.png"] = _picture(records, loss, "Training loss", marked=False)
-    for number, column in enumerate([c for c in columns if c.protocol], 1):
+    for number, column in enumerate(_headlines(columns), 1):
         found = {
             r.label: curves.evaluations(r, column.metric, column.protocol.digest) for r in records
         }
@@ -26,6 +26,10 @@ def over_steps(records: list[Record], columns: list[Column]) -> dict[str, bytes]
         name = f"quality-{number:02d}-{column.metric}.png"
         pictures[name] = _picture(records, found, column.heading, marked=True)
     return pictures
+
+
+def _headlines(columns: list[Column]) -> list[Column]:
+    return [c for c in columns if c.protocol and protocols.is_headline(c.metric)]
 
 
 def _picture(

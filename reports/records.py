@@ -13,12 +13,12 @@ import pandas as pd
 
 from harness import files, runs
 from harness.errors import DataError
-from reports import lines
+from reports import lines, protocols
 from reports.protocols import Protocol
 
 RunLike = runs.Run | Path | str
-# Ends of the names under which an evaluation records the interval of a metric.
-_INTERVAL = "_low", "_high", "_interval"
+# Evaluations bootstrap 90 % intervals of distances; others have a standard error, taken as normal.
+NORMAL_90 = 1.6448536269514722
 
 
 @dataclass(frozen=True)
@@ -178,19 +178,25 @@ def _figures(run: runs.Run) -> Iterable[Figure]:
             raise DataError(f"{where} lacks step or n_samples, whole numbers both")
         fallback = directory.name.partition("-")[2]
         made_by = Protocol.of(protocol, n_samples, fallback=fallback)
+        errors = {
+            metric: metrics.get(f"{metric}_standard_error") for metric in metrics
+        } | {"validation_loss": (result.get("validation") or {}).get("standard_error")}
         for metric, value in metrics.items():
-            if _is_number(value) and not metric.endswith(_INTERVAL):
-                low, high = _interval(metrics, metric)
+            if _is_number(value) and not metric.endswith("_standard_error"):
+                bounds = result.get("interval") if protocols.is_distance(metric) else None
+                low, high = _interval(value, bounds, errors.get(metric))
                 yield Figure(step, metric, float(value), low, high, made_by, directory)
 
 
-def _interval(metrics: dict[str, Any], metric: str) -> tuple[float, float]:
-    """Recorded as `<metric>_interval: [low, high]`, or `<metric>_low` and `<metric>_high`."""
-    pair = metrics.get(f"{metric}_interval")
-    if not (isinstance(pair, list) and len(pair) == 2):
-        pair = [metrics.get(f"{metric}_low"), metrics.get(f"{metric}_high")]
-    low, high = (float(v) if _is_number(v) else np.nan for v in pair)
-    return low, high
+def _interval(value: float, bounds: Any, standard_error: Any) -> tuple[float, float]:
+    """Recorded bounds, or the normal 90 % interval of a standard error, or NaN."""
+    if isinstance(bounds, dict) and _is_number(bounds.get("low")) and _is_number(
+        bounds.get("high")
+    ):
+        return float(bounds["low"]), float(bounds["high"])
+    if _is_number(standard_error):
+        return value - NORMAL_90 * standard_error, value + NORMAL_90 * standard_error
+    return np.nan, np.nan
 
 
 def _is_number(value: Any) -> bool:

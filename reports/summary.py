@@ -54,7 +54,6 @@ BASE = (
     Column("device_hours", "Device-hours", "number", note="in timed training steps"),
     Column("loss", "Loss", "loss", -1, "loss",
            note=f"training loss, mean of the last {LOSS_LINES} log lines"),
-    Column("val_loss", "Val loss", "loss", -1, "loss"),
 )  # fmt: skip
 
 
@@ -67,6 +66,7 @@ def quality_columns(records: list[Record]) -> list[Column]:
     columns = []
     for (digest, metric), figure in sorted(found.items(), key=lambda kv: order[kv[0][0]]):
         kind = "share" if metric in protocols.SHARES else "figure"
+        kind = "loss" if metric == "validation_loss" else kind
         columns.append(Column(
             f"{metric} [{names[digest]}]", f"{protocols.heading(metric)} · {names[digest]}", kind,
             protocols.better(metric), "quality", metric, figure.protocol,
@@ -117,7 +117,6 @@ def summarise(record: Record) -> dict[str, Any]:
         "device": record.device,
         "device_hours": float(hours[-1]) if len(hours) else np.nan,
         "loss": _last_mean(record, "loss", LOSS_LINES),
-        "val_loss": _last_mean(record, "val_loss", 1),
     }
 
 

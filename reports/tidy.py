@@ -63,7 +63,7 @@ def _training(record: records.Record) -> list[pd.DataFrame]:
         kept = ~np.isnan(values.astype(float))
         if name in _NOT_FIGURES or name == "device_hours" or not kept.any():
             continue
-        source = "metrics" if name in ("loss", "lr", "val_loss") else "timing"
+        source = "metrics" if name in ("loss", "lr") else "timing"
         part = pd.DataFrame({"step": steps[kept].astype(np.int64), "metric": name})
         part["value"], part["low"], part["high"] = values[kept].astype(float), np.nan, np.nan
         part["source"], part["protocol"], part["protocol_digest"] = source, "", ""

@@ -74,11 +74,14 @@ def evaluate(
 ) -> Path:
     """One finished evaluation of the run; `protocol` changes entries of PROTOCOL."""
     values = {**PROTOCOL, **protocol}
+    distance = metrics.get("fid")
     result = {
-        "schema": 1, "step": step, "n_samples": n_samples, "metrics": metrics,
-        "protocol": values, "timing": {"seconds": 12.5},
+        "schema": 1, "step": step, "ema_sha256": "a" * 64, "protocol": values,
+        "n_samples": n_samples, "metrics": metrics,
+        "interval": distance and {"low": distance * 0.97, "high": distance * 1.03, "level": 0.9},
+        "validation": {"standard_error": 0.001}, "timing": {"seconds": 12.5},
     }  # fmt: skip
-    folder = runs.load(directory).evaluation(step, f"{values['name']}-n{n_samples}")
+    folder = runs.load(directory).evaluation(step, values["name"])
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(result))
     return folder
@@ -117,8 +120,9 @@ def pair(root: Path) -> list[Path]:
             noise = 0.5 ** (step / 40)
             fid = best + 200 * noise
             evaluate(directory, step, {
-                "fid": fid, "fid_interval": [fid * 0.97, fid * 1.03],
-                "kid": 0.002 + noise / 10, "accuracy": 0.9 - 0.8 * noise,
+                "fid": fid, "fid_infinity": fid - 0.5, "kid": 0.002 + noise / 10,
+                "kid_standard_error": 0.0004, "precision": 0.7, "recall": None,
+                "accuracy": 0.9 - 0.8 * noise, "validation_loss": best / 90 + noise,
             })  # fmt: skip
             samples(directory, step, noise=min(0.9, noise))
         made.append(directory)

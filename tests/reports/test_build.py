@@ -66,7 +66,7 @@ def test_every_figure_recomputed_by_other_code(pair, tmp_path):
             each_step[math.ceil(0.95 * len(each_step)) - 1],
         )
         flops = 3 * float(row["gflops_per_image"]) * 1e9
-        final = json.loads((run / "eval/00000200-coco-ddim50-n30000/result.json").read_text())
+        final = json.loads((run / "eval/00000200-coco-ddim50/result.json").read_text())
         fid = "fid [coco-ddim50, N=30000]"
         expected = {
             "seed": info["seed"], "steps": metrics[-1]["step"],
@@ -78,8 +78,11 @@ def test_every_figure_recomputed_by_other_code(pair, tmp_path):
             "peak_host_bytes": max(line["peak_host_bytes"] for line in timing),
             "device_hours": math.fsum(line["seconds"] for line in timing) / 3600,
             "loss": losses[-1], fid: final["metrics"]["fid"],
-            f"{fid} low": final["metrics"]["fid_interval"][0],
-            f"{fid} high": final["metrics"]["fid_interval"][1], f"{fid} step": 200,
+            f"{fid} low": final["interval"]["low"], f"{fid} high": final["interval"]["high"],
+            f"{fid} step": 200, fid.replace("fid", "fid_infinity"): final["metrics"]["fid"] - 0.5,
+            "kid [coco-ddim50, N=30000] high":
+                final["metrics"]["kid"] + statistics.NormalDist().inv_cdf(0.95) * 0.0004,
+            "validation_loss [coco-ddim50, N=30000]": final["metrics"]["validation_loss"],
             "kid [coco-ddim50, N=30000]": final["metrics"]["kid"],
             "accuracy [coco-ddim50, N=30000]": final["metrics"]["accuracy"],
         }  # fmt: skip
@@ -133,7 +136,7 @@ def test_same_name_and_n_but_other_reference_statistics_are_two_protocols(pair, 
 
 
 def test_quality_at_different_steps_is_shown_apart(pair, tmp_path):
-    shutil.rmtree(pair[1] / "eval" / "00000200-coco-ddim50-n30000")
+    shutil.rmtree(pair[1] / "eval" / "00000200-coco-ddim50")
     _, files = write(pair, tmp_path / "out")
     assert not rows_of(files["ratios.csv"])[1]["fid [coco-ddim50, N=30000]"]
     apart = {row["figure"]: row["reason"] for row in rows_of(files["not_like_for_like.csv"])}
