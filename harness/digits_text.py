@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def merges(vocabulary: list[str]) -> list[tuple[str, str]]:
     spelt = [[*word[:-1], word[-1] + "</w>"] for word in vocabulary]
     found = []
     while True:
-        pairs = Counter(pair for word in spelt for pair in zip(word, word[1:], strict=False))
+        pairs = Counter(pair for word in spelt for pair in pairwise(word))
         if not pairs:
             return found
         pair = min(pairs, key=lambda pair: (-pairs[pair], pair))
@@ -138,7 +139,8 @@ def train(encoder, rng: np.random.Generator, log: Callable[[str], None]) -> None
         hidden = model(input_ids=paddle.to_tensor(tokens)).last_hidden_state
         logits = paddle.matmul(hidden, head)
         loss = 0
-        for part, labels, weight in ((logits[..., :10], digits, 1.0), (logits[..., 10:], wordings, 0.2)):
+        said = ((logits[..., :10], digits, 1.0), (logits[..., 10:], wordings, 0.2))
+        for part, labels, weight in said:
             target = paddle.to_tensor(np.repeat(labels[:, None], tokens.shape[1], 1))
             each = functional.cross_entropy(part, target, reduction="none").squeeze(-1)
             loss = loss + weight * (each * ended).sum() / ended.sum()
@@ -165,7 +167,8 @@ def make(folder: Path, seed: int, log: Callable[[str], None]) -> None:
     encoder = text_encoder.TextEncoder(model, words_of, MAX_LENGTH)
     train(encoder, rng, log)
     arrays = {name: value.numpy() for name, value in model.state_dict().items()}
+    # paddlenlp reads no safetensors but those that say "np"
     files.atomic_write_bytes(
-        folder / "text_encoder" / "model.safetensors", save(arrays, metadata={"format": "pd"})
+        folder / "text_encoder" / "model.safetensors", save(arrays, metadata={"format": "np"})
     )
     files.atomic_write_json(folder / "text_encoder" / "config.json", settings)

@@ -206,7 +206,8 @@ def train(images: np.ndarray, seed: int, log: Callable[[str], None]) -> Autoenco
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 49:
-            log(f"vae {step + 1}/{STEPS} " + " ".join(f"{k} {float(v):.5f}" for k, v in loss.items()))
+            figures = " ".join(f"{name} {float(value):.5f}" for name, value in loss.items())
+            log(f"vae {step + 1}/{STEPS} {figures}")
     return model.eval()
 
 

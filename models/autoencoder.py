@@ -92,12 +92,18 @@ def _options(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         key: folders.integer(config, key, default, most, folder)
         for key, (default, most) in limits.items()
     }
+    groups = options["norm_num_groups"]
+    if any(width % groups for width in widths):  # paddle notices only when it runs
+        raise DataError(
+            f"{folder / 'config.json'}: norm_num_groups {groups} does not divide "
+            f"block_out_channels {widths}"
+        )
     for key, block in _BLOCKS.items():
         if config.get(key, [block] * len(widths)) != [block] * len(widths):
             raise DataError(f"{folder / 'config.json'}: {key} has blocks other than {block}")
         options[key] = (block,) * len(widths)
     scale = config.get("scaling_factor", 0.18215)
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < 1e6:
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < 1e6:
         raise DataError(f"{folder / 'config.json'}: scaling_factor is not a positive number")
     if config.get("act_fn", "silu") not in ("silu", "swish"):
         raise DataError(f"{folder / 'config.json'}: act_fn is not silu")

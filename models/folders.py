@@ -79,7 +79,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, framework="numpy") as file:
             torch = (file.metadata() or {}).get("format") == "pt"
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is not readable safetensors: {error}", remedy="get the file again"

@@ -30,6 +30,8 @@ class TextEncoder:
         """int64 [B,T]: start, words, end; cut or padded to T."""
         import numpy as np
 
+        if not len(texts):
+            return np.zeros((0, self.max_length), np.int64)
         batch = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=self.max_length
         )
@@ -121,7 +123,8 @@ def load_tokenizer(folder: Path | str) -> Any:
     place = folders.require(folder, "tokenizer")
     for name in ("vocab.json", "merges.txt"):
         if not (place / name).is_file():
-            raise EnvironmentFault(f"no {name} in {place}", remedy="put the tokenizer's files there")
+            remedy = "put the tokenizer's files there"
+            raise EnvironmentFault(f"no {name} in {place}", remedy=remedy)
     vocabulary = files.read_json(place / "vocab.json")
     if not isinstance(vocabulary, dict) or not all(
         isinstance(word, str) and type(index) is int and index >= 0
