@@ -10,7 +10,6 @@ import numpy as np
 from eval.evaluate import Task, evaluate
 from eval.protocols import Protocol
 from harness import checkpoints, runs
-from harness.errors import UsageError
 
 
 def evaluate_run(
@@ -34,17 +33,7 @@ def load_ema(
     run: runs.Run, step: int | None
 ) -> tuple[int, dict[str, Any], dict[str, np.ndarray]]:
     """(step, checkpoint's manifest, EMA arrays) of a run's checkpoint."""
-    steps = run.checkpoint_steps()
-    if not steps:
-        raise UsageError(
-            f"{run.directory} has no checkpoint yet", remedy="train it to its first save_steps"
-        )
-    step = steps[-1] if step is None else step
-    if step not in steps:
-        shown = ", ".join(map(str, steps[-8:]))
-        raise UsageError(
-            f"{run.directory} has no checkpoint of step {step}", remedy=f"it has {shown}"
-        )
+    step = run.chosen_step(step)
     directory = run.checkpoint(step)
     manifest = checkpoints.check(directory, parts=("ema",))
     found = checkpoints.load(directory, config_digest=run.info["digest"], parts=("ema",))

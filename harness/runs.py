@@ -111,6 +111,20 @@ class Run:
         steps = _numbered(self.checkpoints)
         return [step for step in steps if self.checkpoint(step).is_dir()]
 
+    def chosen_step(self, step: int | None) -> int:
+        """`step`, or the newest one, if there is a checkpoint of it; UsageError if there is none."""
+        steps = self.checkpoint_steps()
+        if not steps:
+            raise UsageError(
+                f"{self.directory} has no checkpoint yet", remedy="train it to its first save_steps"
+            )
+        if step is not None and step not in steps:
+            shown = ", ".join(map(str, steps[-8:]))
+            raise UsageError(
+                f"{self.directory} has no checkpoint of step {step}", remedy=f"it has {shown}"
+            )
+        return steps[-1] if step is None else step
+
     def sample_steps(self) -> list[int]:
         """Steps of which a sample grid exists, ascending."""
         return _numbered(self.directory / "samples", ".png")
