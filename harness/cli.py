@@ -22,6 +22,8 @@ COMMANDS = {
     "eval": ("harness.commands.eval", "Sample from a run's EMA weights and measure (FID)."),
     "report": ("harness.commands.report", "Compare runs: throughput, memory, quality."),
     "import": ("harness.commands.import_", "Make a run from weights trained elsewhere."),
+    "export": ("harness.commands.export", "Write a run as a ppdiffusers pipeline's folder."),
+    "sample": ("harness.commands.sample", "Images of your own prompts, from a run or a pipeline."),
     "config": ("harness.commands.config", "List, show and validate configs."),
     "data": ("harness.commands.data", "Make, get, check and pack data sets."),
     "fid": ("harness.commands.fid", "FID between two sets of images or statistics."),

@@ -1,0 +1,110 @@
+"""Token merging's speed, and what it does to images: `python -m tests.bench.bench_tome`.
+
+Speed: `small` at 256x256 (32x32 latents, 334 tokens), one guided step (batch 2), the three kinds
+taking turns within one run, so that what else the machine does hits them alike. Quality: PSNR of
+images against those drawn without merging, from a run or a pipeline's folder if one is given
+(`--images RUN_OR_DIR`), else of one step's prediction by an untrained `small`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from harness import environment
+
+environment.require_paddle()
+
+import numpy as np  # noqa: E402
+import paddle  # noqa: E402
+
+from harness import configs, runs, samples  # noqa: E402
+from models.uvit import UViT  # noqa: E402
+
+KINDS = {"none": (0.0, False), "attention": (1.0, False), "attention and MLP": (1.0, True)}
+PROMPTS = ["a handwritten seven", "the digit three", "a photo of a nought", "a two"]
+
+
+def untrained(batch: int):
+    """(small, its inputs): seeded, so that two runs measure the same."""
+    model = UViT(**configs.load("small").model.model_dump())
+    model.eval()
+    random = np.random.default_rng(0)
+    x = paddle.to_tensor(random.standard_normal((batch, 4, 32, 32), np.float32))
+    context = paddle.to_tensor(random.standard_normal((batch, 77, 768), np.float32))
+
+    def predict() -> np.ndarray:
+        with paddle.no_grad():
+            return model(x, 500, encoder_hidden_states=context).sample.numpy()
+
+    return model, predict
+
+
+def step_times(ratio: float, rounds: int, batch: int) -> dict[str, list[float]]:
+    """Seconds of one network step for each kind, taken in turns; the first round warms up."""
+    model, predict = untrained(batch)
+    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for number in range(rounds + 1):
+        for kind, (share, mlp) in KINDS.items():
+            model.apply_tome(ratio * share, merge_mlp=mlp)
+            began = time.perf_counter()
+            predict()
+            if number:
+                times[kind].append(time.perf_counter() - began)
+    return times
+
+
+def image_psnr(source: Path, ratios: list[float]) -> dict[tuple[float, bool], float]:
+    """PSNR in dB of merged images against unmerged ones, by (ratio, MLP too)."""
+    folder = (source / "model_index.json").is_file()
+    pipeline = samples.open_folder(source) if folder else samples.open_run(runs.load(source))
+
+    def images(ratio: float, mlp: bool) -> np.ndarray:
+        request = samples.Request(
+            PROMPTS, 4, guidance_scale=2.0, tome=ratio, tome_mlp=mlp, batch_size=16
+        )
+        return samples.draw(pipeline, request).images
+
+    plain = images(0.0, False)
+    return {(r, mlp): samples.psnr(images(r, mlp), plain) for r in ratios for mlp in (False, True)}
+
+
+def prediction_psnr(ratios: list[float]) -> dict[tuple[float, bool], float]:
+    """PSNR in dB of one step's prediction, its range taken as the peak."""
+    model, predict = untrained(2)
+    plain = predict()
+    found = {}
+    for ratio in ratios:
+        for mlp in (False, True):
+            model.apply_tome(ratio, merge_mlp=mlp)
+            error = float(((predict() - plain) ** 2).mean())
+            found[ratio, mlp] = float(10 * np.log10((plain.max() - plain.min()) ** 2 / error))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ratio", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--images", type=Path, metavar="RUN_OR_DIR")
+    options = parser.parse_args()
+    times = step_times(options.ratio, options.rounds, options.batch)
+    plain = statistics.median(times["none"])
+    title = f"ratio {options.ratio}"
+    print(f"{title:<20}{'ms/step (median)':>18}{'fastest':>10}{'speed-up':>10}")
+    for kind, seconds in times.items():
+        middle = statistics.median(seconds)
+        print(f"{kind:<20}{middle * 1e3:>18.1f}{min(seconds) * 1e3:>10.1f}{plain / middle:>9.2f}x")
+    ratios = [0.25, 0.5, 0.75]
+    found = image_psnr(options.images, ratios) if options.images else prediction_psnr(ratios)
+    what = "images" if options.images else "one step's prediction, untrained weights"
+    print(f"\nPSNR against no merging ({what})")
+    for (ratio, mlp), value in found.items():
+        print(f"ratio {ratio:<5} {'attention and MLP' if mlp else 'attention':<20}{value:6.1f} dB")
+
+
+if __name__ == "__main__":
+    main()
