@@ -20,7 +20,7 @@ from eval.blocks import STAGES, Blocks
 from eval.making import Finisher, Maker
 from eval.networks import open_network
 from eval.protocols import Protocol
-from harness import files
+from harness import environment, files
 from harness.configs import Config
 from harness.errors import EnvironmentFault, UsageError
 from harness.progress import Progress
@@ -88,7 +88,11 @@ def evaluate(
 
 
 def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
-    """A float32 UViT of `config` with the weights `ema` (parameter name -> array)."""
+    """A float32 UViT of `config` with the weights `ema` (parameter name -> array).
+
+    EnvironmentFault if paddle cannot be imported.
+    """
+    environment.require_paddle(deterministic=config.train.determinism == "on")
     from models.ema import EMA
     from models.uvit import UViT
 
@@ -179,7 +183,7 @@ def _conclude(
     accuracy = None
     if captions.labels is not None and (read >= 0).all():
         accuracy = float(np.mean(read == captions.labels))
-    metrics = {**measured.pop("metrics"), "accuracy": accuracy, "validation_loss": loss["loss"]}
+    metrics = {**measured.pop("metrics"), "accuracy": accuracy, "val_loss": loss["loss"]}
     result = {
         "schema": SCHEMA,
         **identity,

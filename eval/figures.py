@@ -16,12 +16,13 @@ def measure(
     features: Callable[[], Iterable[np.ndarray]], *, network: Any, reference: Reference,
     n_samples: int, seed: int,
 ) -> dict[str, Any]:
-    """{"metrics": {...}, "interval": {...} or None} of features [n, d], streamed block by block.
+    """{"metrics": {...}, "uncertainty": {...}} of features [n, d], streamed block by block.
 
     `features()` is iterated once. The distance goes by `network.metric`; what cannot be had (KID
-    without the reference's features, an extrapolation from too few samples) is None.
+    without the reference's features, an extrapolation from too few samples) is None. An interval
+    stands beside its metric as `<metric>_interval`, [low, high].
     """
-    size = network.size
+    size, name = network.size, network.metric
     accumulator = Accumulator(
         size, block_rows=intervals.rows_per_block(size, n_samples), keep_blocks=True
     )
@@ -31,21 +32,30 @@ def measure(
         if reference.features is not None:
             kept.append(np.asarray(rows, np.float32))
     total = accumulator.finish()
-    distance = frechet.distance(total.statistics(), reference.statistics)
+    metrics: dict[str, Any] = {name: frechet.distance(total.statistics(), reference.statistics)}
+    uncertainty: dict[str, Any] = {}
     spread = intervals.interval(accumulator.blocks, total, reference.statistics, seed=seed)
-    infinite = intervals.extrapolate(accumulator.blocks, reference.statistics, seed=seed)
-    metrics = {network.metric: distance, f"{network.metric}_infinity": infinite}
+    if spread:
+        metrics[f"{name}_interval"] = [spread.low, spread.high]
+        uncertainty[name] = spread.describe()
+    metrics[f"{name}_infinity"] = intervals.extrapolate(
+        accumulator.blocks, reference.statistics, seed=seed
+    )
     if kept:
-        metrics |= against_samples(np.concatenate(kept), reference.features)
-    else:
-        metrics |= dict.fromkeys(("kid", "kid_standard_error", "precision", "recall"))
-    return {"metrics": metrics, "interval": spread.describe() if spread else None}
+        generated = np.concatenate(kept)
+        metrics |= against_samples(generated, reference.features)
+        if "kid_standard_error" in metrics:
+            uncertainty["kid"] = {"standard_error": metrics.pop("kid_standard_error")}
+    return {"metrics": metrics, "uncertainty": uncertainty}
 
 
-def against_samples(generated: np.ndarray, real: np.ndarray) -> dict[str, float | None]:
-    """The figures that need the reference's samples, not only their mean and covariance."""
+def against_samples(generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """The figures that need the reference's samples, not only their mean and covariance.
+
+    Empty if either set has too few samples for neighbours to mean anything.
+    """
     if min(len(generated), len(real)) <= manifold.K:
-        return dict.fromkeys(("kid", "kid_standard_error", "precision", "recall"))
+        return {}
     found = kernel.kid(generated, real)
     precision, recall = manifold.precision_recall(real, generated)
     return {

@@ -44,11 +44,9 @@ def trace_sqrt_product(s1: np.ndarray, s2: np.ndarray, *, scale: float) -> float
     of rounding have square roots that rounding made up; where these could count, the singular
     values of the product of both factors are taken instead: slower, and free of it.
     """
-    f1, f2 = factor(s1), None
-    if f1.rank == len(s1):
-        f2 = factor(s2)
-        if f2.rank < f1.rank:
-            f1, f2, s2 = f2, f1, s1
+    f1, f2 = factor(s1), factor(s2)
+    if f2.rank < f1.rank:  # the smaller problem, and no zeros among its eigenvalues
+        f1, f2, s2 = f2, f1, s1
     values = _eigenvalues(f1, s2)
     top = values[-1] if len(values) else 0.0
     if top <= 0.0:
@@ -58,7 +56,7 @@ def trace_sqrt_product(s1: np.ndarray, s2: np.ndarray, *, scale: float) -> float
     allowed = 5e-7 * max(scale - 2 * total, 1e-3 * scale)
     if float(np.sqrt(np.abs(doubtful)).sum()) <= allowed:
         return total
-    return _nuclear_norm(f1, f2 or factor(s2))
+    return _nuclear_norm(f1, f2)
 
 
 class Factor:

@@ -7,26 +7,74 @@ from typing import Any
 
 import numpy as np
 
-from eval.evaluate import Task, evaluate
+from eval import protocols, validation
+from eval.evaluate import Task, evaluate, make_model, open_captions
 from eval.protocols import Protocol
-from harness import checkpoints, runs
+from harness import checkpoints, files, runs
 
 
 def evaluate_run(
     run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
     vae: Path | None = None, reference: Path | None = None, weights: Path | None = None,
+    repeats: int = 1,
 ) -> dict[str, Any]:
     """Evaluate a run's checkpoint of `step` (default: the newest); see `evaluate`.
 
+    Returns the first result, with `run`, `protocol_name`, `directory` and, for several repeats
+    (sampling seeds from the protocol's on), `repeats`: each distance's mean and spread.
     UsageError if there is no such checkpoint.
     """
     step, manifest, ema = load_ema(run, step)
-    data = data or Path(run.info["data"]["directory"])
-    task = Task(
-        run.config, protocol, data, run.evaluation(step, protocol.name), step, vae=vae,
-        reference=reference, weights=weights,
+    config = run.config
+    results = []
+    for seed in range(protocol.seed, protocol.seed + repeats):
+        variant = protocols.reseeded(protocol, seed)
+        task = Task(
+            config, variant, data or data_of(run), run.evaluation(step, variant.name), step,
+            vae=vae, reference=reference, weights=weights,
+        )
+        results.append(evaluate(task, ema, manifest["ema_digest"]))
+    found = {
+        "run": str(run.directory), "protocol_name": protocol.name, **results[0],
+        "directory": str(run.evaluation(step, protocol.name)),
+    }
+    if repeats > 1:
+        found["repeats"] = {
+            name: spread(results, name) for name, value in results[0]["metrics"].items()
+            if isinstance(value, float)
+        }
+        files.atomic_write_json(Path(found["directory"]) / "repeats.json", found["repeats"])
+    return found
+
+
+def loss_of_run(
+    run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None
+) -> dict[str, Any]:
+    """The validation loss alone, of the same images and noise as `evaluate_run`'s."""
+    step, _, ema = load_ema(run, step)
+    config = run.config
+    captions = open_captions(Task(config, protocol, data or data_of(run), run.evaluations, step))
+    model = make_model(config, ema)
+    from models.diffusion import Schedule
+
+    diffusion = config.diffusion
+    loss = validation.validation_loss(
+        model, captions,
+        images=min(protocol.loss_images, protocol.n_samples),
+        schedule=Schedule(
+            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
+        ),
+        latent_scale=diffusion.latent_scale, batch_size=config.eval.batch_size,
     )
-    return evaluate(task, ema, manifest["ema_digest"])
+    return {
+        "run": str(run.directory), "step": step, "protocol_name": protocol.name,
+        "metrics": {"val_loss": loss["loss"]}, "validation": loss,
+    }
+
+
+def data_of(run: runs.Run) -> Path:
+    """The data directory that the run was trained on."""
+    return Path(run.info["data"]["directory"])
 
 
 def load_ema(
@@ -40,11 +88,10 @@ def load_ema(
     return step, manifest, found.parts["ema"]
 
 
-def repeats(results: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+def spread(results: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     """Mean and standard deviation of `metric` over evaluations that differ in sampling seed."""
     values = [result["metrics"][metric] for result in results]
     return {
-        "metric": metric,
         "seeds": [result["protocol"]["seed"] for result in results],
         "values": values,
         "mean": float(np.mean(values)),

@@ -114,6 +114,13 @@ def get(name: str, **overrides: Any) -> Protocol:
     return dataclasses.replace(base, name=name + suffix, **changed)
 
 
+def reseeded(protocol: Protocol, seed: int) -> Protocol:
+    """The same protocol with noise from another seed, under a name that says so."""
+    if seed == protocol.seed:
+        return protocol
+    return dataclasses.replace(protocol, name=f"{protocol.name}+s{seed}", seed=seed)
+
+
 def is_pinned(protocol: Protocol) -> bool:
     """Whether this is, in every field, the protocol that its name says."""
     return PROTOCOLS.get(protocol.name) == protocol

@@ -203,8 +203,15 @@ def load(path: Path | str, *, size: int | None = None) -> Statistics:
     return Statistics(mu, (sigma + sigma.T) / 2)
 
 
-def save(path: Path | str, statistics: Statistics) -> None:
-    """Write an .npz with `mu` and `sigma`, as pytorch-fid does (and `count`), atomically."""
+def save(
+    path: Path | str, statistics: Statistics, *, features: np.ndarray | None = None
+) -> None:
+    """Write an .npz with `mu` and `sigma`, as pytorch-fid does, atomically.
+
+    `count`, and `features` [n, d] if given, are stored beside them; others ignore these.
+    """
     extra = {} if statistics.count is None else {"count": np.int64(statistics.count)}
+    if features is not None:
+        extra["features"] = np.asarray(features, np.float32)
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, mu=statistics.mu, sigma=statistics.sigma, **extra)

@@ -1,0 +1,37 @@
+"""`harness stats`: reference statistics of a folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.commands.options import directory_option, file_option
+
+
+@click.command("stats")
+@click.argument("images_dir", type=click.Path(path_type=Path))
+@file_option("-o", "--output", required=True, help="The .npz to write; it must not exist.")
+@click.option("--prepare", type=click.Choice(["coco256", "none"]), default="coco256",
+              show_default=True, help="coco256: centre crop, Lanczos to 256, as U-ViT's code.")
+@click.option("--with-features", is_flag=True,
+              help="Store the features too: then KID, precision and recall can be had.")
+@file_option("--weights", help="Inception weights.  [default: where pytorch-fid looks]")
+@directory_option("--features", help="Keep features here; an interrupted call then continues.  "
+                  "[default: OUTPUT.features, removed at the end]")
+def command(
+    images_dir: Path, output: Path, prepare: str, with_features: bool, weights: Path | None,
+    features: Path | None,
+) -> None:
+    """Inception statistics (mu, sigma) of the images in IMAGES_DIR.
+
+    The .npz is what pytorch-fid and U-ViT write and read; OUTPUT.json beside it
+    says how it was made. Prints the output's path.
+    """
+    from eval import compare
+
+    compare.write_statistics(
+        images_dir, output, preparation=prepare, with_features=with_features, weights=weights,
+        keep=features,
+    )
+    click.echo(str(output))

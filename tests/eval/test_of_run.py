@@ -1,0 +1,87 @@
+"""`harness eval` on a run on disk, as a user calls it."""
+
+import json
+import shutil
+
+import pytest
+
+from harness import checkpoints, runs, seeds
+from harness.step import Trainer
+from tests import fixtures
+from tests.command import assert_one_line_error, harness
+
+QUICK = ("--protocol", "digits-ddim20-200", "--n-samples", 12, "--steps", 2)
+
+
+@pytest.fixture(scope="module")
+def run(digits_data, tmp_path_factory):
+    """A run with checkpoints of steps 3 and 6, without having trained for them."""
+    directory = tmp_path_factory.mktemp("runs") / "tiny"
+    config = fixtures.tiny_config("eval.batch_size=4", "eval.decode_batch_size=4")
+    made = runs.create(
+        directory, config, 1, fingerprint={}, data={"directory": str(digits_data)}, commit=None
+    )
+    for step in (3, 6):
+        trainer = Trainer(config, step)
+        parts, state = trainer.state()
+        checkpoints.save(
+            made.checkpoint(step), checkpoints.Checkpoint(step, parts, state),
+            config_digest=made.info["digest"], seed=1,
+        )
+    return directory
+
+
+def test_the_newest_checkpoint_is_evaluated_and_written(run):
+    process = harness("eval", run, "--fid", *QUICK, "--json")
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    assert found["step"] == 6 and found["metrics"]["fd_digits"] > 0
+    assert found["protocol_name"] == "digits-ddim20-200+n12+steps2"
+    (result,) = (r for r in runs.load(run).results() if r["step"] == 6)
+    assert result["metrics"] == found["metrics"]
+    # The same command again prints what is there, as text too.
+    again = harness("eval", run, "--fid", *QUICK)
+    assert again.returncode == 0 and "fd_digits" in again.stdout
+    assert f"{found['metrics']['fd_digits']:.6g}" in again.stdout
+
+
+def test_repeats_differ_in_noise_and_are_summed_up(run):
+    process = harness("eval", run, "--fid", *QUICK, "--step", 3, "--repeats", 2, "--json")
+    assert process.returncode == 0, process.stderr
+    spread = json.loads(process.stdout)["repeats"]["fd_digits"]
+    assert spread["seeds"] == [1234, 1235] and spread["values"][0] != spread["values"][1]
+    assert spread["mean"] == pytest.approx(sum(spread["values"]) / 2) and spread["std"] > 0
+
+
+def test_without_fid_only_the_validation_loss(run):
+    process = harness("eval", run, *QUICK, "--json")
+    found = json.loads(process.stdout)
+    assert set(found["metrics"]) == {"val_loss"}
+    assert len(found["validation"]["per_timestep"]) == 8
+
+
+@pytest.mark.parametrize("arguments, code, said", [
+    (("--step", 5), 2, "no checkpoint of step 5"),
+    (("--fid", "--protocol", "nonsense"), 2, "unknown protocol"),
+    (("--fid", "--data", "nowhere", *QUICK), 5, "nowhere"),
+    (("--fid", "--vae", "nowhere", *QUICK[:2], "--n-samples", 11), 5, "nowhere"),
+    (("--fid", "--reference", "none.npz", *QUICK[:2], "--n-samples", 11), 5, "none.npz"),
+])
+def test_bad_requests_are_one_line(run, arguments, code, said):
+    assert_one_line_error(harness("eval", run, *arguments), code, said)
+
+
+def test_a_coco_run_without_inception_weights_is_exit_5(run, tmp_path):
+    process = harness("eval", run, "--fid", "--protocol", "coco-ddim50", "--n-samples", 4,
+                      TORCH_HOME=str(tmp_path))
+    assert_one_line_error(process, 5, "Inception weights are missing", str(tmp_path))
+
+
+def test_a_damaged_checkpoint_is_exit_4(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    file = copy / "checkpoints" / "00000006" / "ema.safetensors"
+    data = bytearray(file.read_bytes())
+    data[int(seeds.generator(0, "bit").integers(len(data)))] ^= 1
+    file.write_bytes(data)
+    assert_one_line_error(harness("eval", copy, "--fid", *QUICK), 4, "SHA-256")

@@ -1,0 +1,114 @@
+"""Streamed mean and covariance, and the .npz files of statistics."""
+
+import numpy as np
+import pytest
+
+from eval import statistics
+from eval.statistics import Accumulator, Moments, PackedMoments
+from harness.errors import DataError
+
+
+def rows(n, d, seed=0):
+    random = np.random.default_rng(seed)
+    return random.standard_normal((n, d)) @ random.standard_normal((d, d)) + 100.0
+
+
+@pytest.mark.parametrize("n, block_rows", [(2, 1), (57, 10), (60, 10), (500, 2000)])
+def test_streaming_gives_numpy_s_mean_and_covariance(n, block_rows):
+    x = rows(n, 8)
+    accumulator = Accumulator(8, block_rows=block_rows)
+    for part in np.array_split(x, 7):
+        accumulator.add(part)
+    found = accumulator.finish().statistics()
+    assert found.count == n
+    np.testing.assert_allclose(found.mu, x.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(found.sigma, np.cov(x, rowvar=False), rtol=1e-9, atol=1e-12)
+
+
+def test_how_rows_arrive_does_not_change_a_bit():
+    x = rows(101, 5)
+    results = []
+    for parts in (1, 3, 101):
+        accumulator = Accumulator(5, block_rows=16)
+        for part in np.array_split(x, parts):
+            accumulator.add(part)
+        moments = accumulator.finish()
+        results.append((moments.mean.tobytes(), moments.scatter.tobytes()))
+    assert len(set(results)) == 1
+
+
+def test_kept_blocks_add_up_and_can_be_taken_out_again():
+    x = rows(90, 6)
+    accumulator = Accumulator(6, block_rows=20, keep_blocks=True)
+    accumulator.add(x)
+    total = accumulator.finish()
+    assert [block.count for block in accumulator.blocks] == [20, 20, 20, 20, 10]
+    rest = total.without(accumulator.blocks[1].unpack())
+    expected = Moments.of(np.delete(x, range(20, 40), axis=0))
+    assert rest.count == expected.count
+    np.testing.assert_allclose(rest.mean, expected.mean, rtol=1e-12)
+    np.testing.assert_allclose(rest.scatter, expected.scatter, rtol=1e-9)
+
+
+def test_packing_is_exact():
+    moments = Moments.of(rows(30, 7))
+    symmetric = (moments.scatter + moments.scatter.T) / 2
+    unpacked = PackedMoments.of(Moments(30, moments.mean, symmetric)).unpack()
+    np.testing.assert_array_equal(unpacked.scatter, symmetric)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.full((2, 3), np.nan), np.full((2, 3), np.inf), np.zeros((2, 4)), np.zeros(3)]
+)
+def test_features_that_are_none_are_refused(bad):
+    with pytest.raises(DataError):
+        Accumulator(3).add(bad)
+
+
+def test_one_sample_has_no_covariance():
+    with pytest.raises(DataError, match="at least 2"):
+        statistics.of_features(np.zeros((1, 3)))
+
+
+def test_a_file_comes_back(tmp_path):
+    made = statistics.of_features(rows(20, 4))
+    statistics.save(tmp_path / "s.npz", made)
+    found = statistics.load(tmp_path / "s.npz", size=4)
+    np.testing.assert_array_equal(found.mu, made.mu)
+    np.testing.assert_allclose(found.sigma, made.sigma, rtol=1e-15)
+
+
+def write(path, mu, sigma):
+    np.savez(path, mu=np.asarray(mu), sigma=np.asarray(sigma))
+
+
+@pytest.mark.parametrize("mu, sigma, said", [
+    ([0.0, np.nan], np.eye(2), "NaN"),
+    ([0.0, 0.0], [[1.0, np.inf], [np.inf, 1.0]], "NaN or infinity"),
+    ([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]], "not symmetric"),
+    ([0.0, 0.0], [[1.0, 0.0], [0.0, -1.0]], "negative variance"),
+    ([0.0, 0.0], np.eye(3), r"expected \[d\] and \[d, d\]"),
+    ([[0.0, 0.0]], np.eye(2), "expected"),
+    (["a", "b"], np.eye(2), "numbers"),
+])
+def test_statistics_that_are_none_are_refused(tmp_path, mu, sigma, said):
+    write(tmp_path / "s.npz", mu, sigma)
+    with pytest.raises(DataError, match=said):
+        statistics.load(tmp_path / "s.npz")
+
+
+def test_statistics_of_another_size_are_refused(tmp_path):
+    write(tmp_path / "s.npz", np.zeros(3), np.eye(3))
+    with pytest.raises(DataError, match="of 3 features, these have 2048"):
+        statistics.load(tmp_path / "s.npz", size=2048)
+
+
+def test_a_file_without_them_is_refused(tmp_path):
+    np.savez(tmp_path / "s.npz", mean=np.zeros(3))
+    with pytest.raises(DataError, match="mu"):
+        statistics.load(tmp_path / "s.npz")
+
+
+def test_float32_statistics_of_others_are_read(tmp_path):
+    write(tmp_path / "s.npz", np.zeros(3, np.float32), np.eye(3, dtype=np.float32))
+    assert statistics.load(tmp_path / "s.npz").sigma.dtype == np.float64
