@@ -40,6 +40,7 @@ class Plan:
     data: Path
     workers: int
     hooks: Hooks = field(default_factory=Hooks)
+    until: int | None = None  # stop after this step; the run can be gone on with
 
 
 def train(plan: Plan) -> runs.Run:
@@ -105,6 +106,7 @@ def _loop(
     run: runs.Run, trainer: Trainer, source: data.Source, plan: Plan, stop: _Stop
 ) -> None:
     settings = run.config.train
+    end = min(settings.max_steps, plan.until or settings.max_steps)
     per_step = settings.global_batch_size // min(
         settings.micro_batch_size, settings.global_batch_size
     )
@@ -127,17 +129,17 @@ def _loop(
 
     label = f"train {run.name}"
     try:
-        with Progress(settings.max_steps, label, start=trainer.step, unit="step") as progress:
+        with Progress(end, label, start=trainer.step, unit="step") as progress:
             # What a kill cut off beside this step is made up for; what is there stays.
             with progress.pause():
                 _beside(run, trainer, plan.hooks, stop, log)
-            while trainer.step < settings.max_steps:
+            while trainer.step < end:
                 loss = trainer.train(taken())
                 chrono.step_done()
                 log.step(trainer.step, loss)
                 progress.advance(loss=f"{loss:.4f}")
                 with chrono.pause(), progress.pause():
-                    _save_if_due(run, trainer, stop, log)
+                    _save_if_due(run, trainer, stop, log, end)
                     _beside(run, trainer, plan.hooks, stop, log)
     except StopNow:
         # Weights, log and step are those of the last finished step wherever this comes from.
@@ -151,10 +153,12 @@ def _loop(
         timing.close()
 
 
-def _save_if_due(run: runs.Run, trainer: Trainer, stop: _Stop, log: _Log) -> None:
-    settings, step = run.config.train, trainer.step
-    last = step == settings.max_steps
-    if step % settings.save_steps == 0 or last or stop.asked:
+def _save_if_due(
+    run: runs.Run, trainer: Trainer, stop: _Stop, log: _Log, end: int
+) -> None:
+    step = trainer.step
+    last = step == end
+    if step % run.config.train.save_steps == 0 or last or stop.asked:
         log.sync()
         save(run, trainer)
     if stop.asked and not last:

@@ -22,13 +22,17 @@ from harness.commands.options import config_argument, directory_option, override
     "--workers", type=click.IntRange(0, 256),
     help="Threads that draw samples; changes no bit.  [default: the config's data.num_workers]",
 )
+@click.option(
+    "--until", type=click.IntRange(min=1), metavar="STEP",
+    help="Stop after this step, with a checkpoint; without it the same command goes on.",
+)
 @click.option("--no-eval", is_flag=True, help="No sample grids and no evaluation on the way.")
 @click.option("--overwrite", is_flag=True, help="Remove what the run's directory holds first.")
 @click.option("--dry-run", is_flag=True, help="Check config and data, print the plan, and stop.")
 def command(
     config: str, data: Path | None, output_dir: Path | None, seed: int | None,
-    overrides: tuple[str, ...], workers: int | None, no_eval: bool, overwrite: bool,
-    dry_run: bool,
+    overrides: tuple[str, ...], workers: int | None, until: int | None, no_eval: bool,
+    overwrite: bool, dry_run: bool,
 ) -> None:
     """Train CONFIG (a shipped name or a TOML file).
 
@@ -54,7 +58,7 @@ def command(
         runs.remove(directory)
     beside = train.Hooks() if no_eval else hooks.make(loaded, data)
     workers = loaded.data.num_workers if workers is None else workers
-    run = train.train(train.Plan(loaded, seed, directory, data, workers, beside))
+    run = train.train(train.Plan(loaded, seed, directory, data, workers, beside, until))
     click.echo(str(run.directory))
 
 

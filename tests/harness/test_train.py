@@ -205,3 +205,16 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(config, features, tmp_pa
 def test_micro_batches_cover_each_step_in_order():
     parts = list(micro_batches(tiny_config("train.max_steps=3"), 1))
     assert parts == [(1, range(8, 12)), (1, range(12, 16)), (2, range(16, 20)), (2, range(20, 24))]
+
+
+def test_until_stops_early_and_the_run_goes_on_to_the_same_bits(config, features, tmp_path):
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    arguments = ("train", config, "--data", features, "--output-dir")
+    assert harness(*arguments, parts, "--until", 2).returncode == 0
+    assert runs.load(parts).checkpoint_steps() == [2]
+    for directory in (parts, whole):
+        assert harness(*arguments, directory).returncode == 0
+    one, other = runs.load(parts), runs.load(whole)
+    assert one.metrics_file.read_bytes() == other.metrics_file.read_bytes()
+    digests = [checkpoints.check(run.checkpoint(6))["weights_digest"] for run in (one, other)]
+    assert digests[0] == digests[1]
