@@ -1,0 +1,29 @@
+"""Published numbers, each with its source and the protocol it was made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness import files
+from harness.errors import DataError
+
+FILE = Path(__file__).parent / "published.json"
+
+
+def load(path: Path = FILE) -> list[dict[str, Any]]:
+    """One dict a number: model, metric, value, ..., `protocol` and `source` as full entries.
+
+    DataError if a number lacks its source or its protocol: it would say nothing.
+    """
+    content = files.read_json(path)
+    found = []
+    for number in content["numbers"]:
+        for key, table in (("protocol", "protocols"), ("source", "sources")):
+            if number.get(key) not in content[table]:
+                named = f"{number.get('model')} {number.get('metric')}"
+                raise DataError(f"{path}: {named} has no {key}")
+        protocol = {"name": number["protocol"], **content["protocols"][number["protocol"]]}
+        source = {"name": number["source"], **content["sources"][number["source"]]}
+        found.append({**number, "protocol": protocol, "source": source})
+    return found
