@@ -24,6 +24,8 @@ COMMANDS = {
     "import": ("harness.commands.import_", "Make a run from weights trained elsewhere."),
     "export": ("harness.commands.export", "Write a run as a ppdiffusers pipeline's folder."),
     "sample": ("harness.commands.sample", "Images of your own prompts, from a run or a pipeline."),
+    "check": ("harness.commands.check", "The gate: runs against a recorded baseline."),
+    "baseline": ("harness.commands.baseline", "Record and compare baselines."),
     "config": ("harness.commands.config", "List, show and validate configs."),
     "data": ("harness.commands.data", "Make, get, check and pack data sets."),
     "fid": ("harness.commands.fid", "FID between two sets of images or statistics."),

@@ -1,0 +1,282 @@
+"""The gate: runs against a recorded baseline, one verdict a metric.
+
+better, same, worse; inconclusive (the machine was too noisy: run again); not comparable (why);
+missing. Only better and same let a check pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from baselines import bits, metrics, stats
+from baselines.metrics import METRICS, Measured
+from baselines.record import Baseline, data_identity, named
+from harness import configs, runs
+from harness.errors import DataError
+
+PASSING = ("better", "same")
+# A check's run is disturbed when its steps scatter this much more than the baseline's did.
+DISTURBED_TIMES, DISTURBED_LEAST = 3.0, 0.10
+FEWEST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One metric's verdict. `change`: relative to the baseline, or a difference of shares.
+
+    `gates`: whether it counts; a comparison that this machine cannot make does not.
+    """
+
+    metric: str
+    verdict: str
+    reason: str = ""
+    baseline: float | None = None
+    value: float | None = None
+    change: float | None = None
+    n: tuple[int, int] = (0, 0)
+    p: float | None = None
+    detectable: float | None = None
+    gates: bool = True
+
+    @property
+    def passes(self) -> bool:
+        return self.verdict in PASSING
+
+
+@dataclass(frozen=True)
+class Report:
+    """A check's result: passed, failed or inconclusive, and why."""
+
+    baseline: Baseline
+    runs: list[str]
+    verdicts: list[Verdict]
+
+    @property
+    def outcome(self) -> str:
+        gating = [verdict for verdict in self.verdicts if verdict.gates]
+        blocking = {verdict.verdict for verdict in gating if not verdict.passes}
+        if gating and not blocking:
+            return "passed"
+        return "inconclusive" if blocking == {"inconclusive"} else "failed"
+
+    @property
+    def improved(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if verdict.verdict == "better"]
+
+
+def check(
+    found: Sequence[runs.Run], baseline: Baseline, *, require_bits: bool = False,
+    vouched: bool = False, only: Sequence[str] = (),
+) -> Report:
+    """Compare runs of one config with `baseline`.
+
+    `require_bits` makes a check on another software stack fail, where losses can be compared
+    by tolerance only. `vouched`: the caller made all the runs itself, from one config and one
+    data set, so neither is asked for (for bisecting). `only`: these metrics alone.
+    """
+    directories = [str(run.directory) for run in found]
+    keys = _keys(baseline, only)
+    refusal = None if vouched else _first_refusal(found, baseline)
+    if refusal is None:
+        try:
+            measured = [metrics.measure(run, baseline.step) for run in found]
+        except DataError as error:
+            refusal = str(error)
+    if refusal is not None:
+        verdicts = [Verdict(key, "not comparable", refusal) for key in keys]
+        return Report(baseline, directories, verdicts)
+    verdicts = _compare(measured, baseline, keys, require_bits)
+    return Report(baseline, directories, verdicts)
+
+
+def _keys(baseline: Baseline, only: Sequence[str]) -> list[str]:
+    keys = [*(bits.KEYS if baseline.content["bits"] else ()), *baseline.content["metrics"]]
+    return [key for key in keys if not only or metrics.family(key) in only]
+
+
+def _first_refusal(found: Sequence[runs.Run], baseline: Baseline) -> str | None:
+    return next(filter(None, (_refusal(run, baseline) for run in found)), None)
+
+
+def _refusal(run: runs.Run, baseline: Baseline) -> str | None:
+    """Why nothing of `run` may be compared with `baseline`, or None."""
+    content = baseline.content
+    try:
+        run.config  # noqa: B018 - refuses a run.json that was changed by hand
+    except DataError as error:
+        return str(error)
+    if not run.info.get("pinned"):
+        return f"{run.directory} is not a run of a pinned config"
+    if run.info["digest"] != content["digest"]:
+        name = run.info["config"]["name"]
+        return (
+            f"{run.directory} has config digest {run.info['digest'][:8]} ({name}), "
+            f"the baseline {content['digest'][:8]} ({content['config']})"
+        )
+    if differing := configs.differences(data_identity(run), content["data"]):
+        return f"{run.directory} was trained on other data: {named(differing)}"
+    return None
+
+
+def _compare(
+    measured: list[Measured], baseline: Baseline, keys: list[str], require_bits: bool
+) -> list[Verdict]:
+    verdicts: dict[str, Verdict] = {}
+    tests: dict[str, tuple[stats.Comparison, bool, Verdict]] = {}
+    for key in keys:
+        if key in bits.KEYS:
+            outcome = bits.compare(key, measured, baseline)
+            gates = outcome.verdict != "not comparable" or require_bits
+            verdicts[key] = Verdict(
+                key, outcome.verdict, outcome.reason, gates=gates,
+                n=(len(baseline.content["runs"]), outcome.compared),
+            )
+            continue
+        drawn = _draw(key, measured, baseline)
+        if isinstance(drawn, Verdict):
+            verdicts[key] = drawn
+        else:
+            tests[key] = drawn
+    flags = [disturbed for _, disturbed, _ in tests.values()]
+    named_ = stats.verdicts([comparison for comparison, _, _ in tests.values()], disturbed=flags)
+    for (key, (comparison, disturbed, draft)), verdict in zip(tests.items(), named_, strict=True):
+        verdicts[key] = _worded(draft, comparison, verdict, disturbed)
+    return [verdicts[key] for key in keys]
+
+
+def _draw(
+    key: str, measured: list[Measured], baseline: Baseline
+) -> Verdict | tuple[stats.Comparison, bool, Verdict]:
+    """A final verdict where no statistics are needed, else what they are to decide."""
+    summary, metric = baseline.content["metrics"][key], METRICS[metrics.family(key)]
+    having = [one for one in measured if key in one.values]
+    if len(having) < len(measured) and (not having or key in metrics.MACHINE_METRICS):
+        lacking = next(one for one in measured if key not in one.values)
+        other = _other_protocol(key, lacking)
+        return Verdict(key, "not comparable" if other else "missing",
+                       other or f"{lacking.run.directory} has no {key} at step {baseline.step}")
+    for one in having:
+        value = one.values[key].value
+        if not math.isfinite(value) or (metric.scale == "ratio" and value <= 0):
+            return Verdict(key, "missing", f"{one.run.directory}: {key} is {value}")
+        if reason := _unlike(key, one, baseline):
+            return Verdict(key, "not comparable", reason)
+    minimum = _minimum(metric, summary, having, key)
+    old = _values_by_seed(summary)
+    new = _seeded((one.seed, one.values[key].value) for one in having)
+    if key not in metrics.MACHINE_METRICS and new.keys() <= old.keys():
+        return _paired(key, old, new, minimum)
+    if key not in metrics.MACHINE_METRICS and len(old) < FEWEST_SEEDS:
+        strange = min(new.keys() - old.keys())
+        return Verdict(key, "not comparable", f"the baseline has no run of seed {strange} and "
+                       f"fewer than {FEWEST_SEEDS} seeds to know their spread by")
+    before, after = _flat(old), _flat(new)
+    comparison = stats.compare(
+        [metric.worse(v) for v in before], [metric.worse(v) for v in after], minimum=minimum
+    )
+    return comparison, _disturbed(key, having, summary), _draft(key, before, after)
+
+
+def _unlike(key: str, one: Measured, baseline: Baseline) -> str | None:
+    """Why this metric of this run may not be compared, or None."""
+    protocol = baseline.content["metrics"][key].get("protocol")
+    if protocol is not None:
+        differing = configs.differences(one.values[key].protocol or {}, protocol)
+        return f"another protocol: {named(differing)}" if differing else None
+    if key in metrics.MACHINE_METRICS:
+        if one.run.stack_changes():
+            return f"{one.run.directory} was gone on with on another stack"
+        ours, theirs = one.fingerprint, baseline.content["fingerprint"]
+        differing = {
+            k: (ours.get(k), theirs.get(k))
+            for k in metrics.MACHINE_KEYS if ours.get(k) != theirs.get(k)
+        }
+        return f"another machine: {named(differing)}" if differing else None
+    return None
+
+
+def _other_protocol(key: str, one: Measured) -> str | None:
+    """Names the protocols by which the run has this figure, if it has it by others only."""
+    name = metrics.family(key)
+    others = [k.partition("/")[2] for k in one.values if "/" in k and metrics.family(k) == name]
+    return f"{one.run.directory} has {name} by {', '.join(others)} only" if others else None
+
+
+def _seeded(pairs: Iterable[tuple[int, float]]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for seed, value in pairs:
+        found.setdefault(seed, []).append(value)
+    return found
+
+
+def _values_by_seed(summary: dict[str, Any]) -> dict[int, list[float]]:
+    return _seeded(zip(summary["seeds"], summary["values"], strict=True))
+
+
+def _flat(values: dict[int, list[float]]) -> list[float]:
+    return [value for some in values.values() for value in some]
+
+
+def _minimum(
+    metric: metrics.Metric, summary: dict[str, Any], having: list[Measured], key: str
+) -> float:
+    """The least effect that counts: the metric's own; for validation loss 3 standard errors."""
+    errors = [summary.get("error"), *(one.values[key].error for one in having)]
+    known = [error for error in errors if error is not None]
+    if metrics.family(key) != "validation_loss" or not known:
+        return metric.minimum
+    return 3 * max(known) / abs(summary["median"])
+
+
+def _draft(key: str, old: list[float], new: list[float]) -> Verdict:
+    before, after = stats.median(old), stats.median(new)
+    relative = METRICS[metrics.family(key)].scale == "ratio"
+    change = after / before - 1 if relative else after - before
+    return Verdict(key, "", baseline=before, value=after, change=change, n=(len(old), len(new)))
+
+
+def _paired(
+    key: str, old: dict[int, list[float]], new: dict[int, list[float]], minimum: float
+) -> Verdict:
+    """The same seeds: the same data, noise and captions, so that nothing is left to chance.
+
+    What counts is the minimum effect, and what runs of one seed differ by among themselves
+    (nothing, where runs repeat to the bit).
+    """
+    metric = METRICS[metrics.family(key)]
+    draft = _draft(key, _flat({seed: old[seed] for seed in new}), _flat(new))
+    scaled_old = {seed: [metric.worse(value) for value in old[seed]] for seed in new}
+    scaled = {seed: [metric.worse(value) for value in some] for seed, some in new.items()}
+    steps = [stats.median(scaled[seed]) - stats.median(scaled_old[seed]) for seed in new]
+    difference = sum(steps) / len(steps)
+    least = max(minimum, *(max(some) - min(some) for some in scaled_old.values()))
+    verdict = "same" if abs(difference) <= least else "worse" if difference > 0 else "better"
+    return replace(draft, verdict=verdict, reason="same seeds", detectable=least)
+
+
+def _disturbed(key: str, having: list[Measured], summary: dict[str, Any]) -> bool:
+    noises = [one.values[key].noise for one in having if one.values[key].noise is not None]
+    usual = summary.get("noise")
+    if not noises or usual is None:
+        return False
+    return stats.median(noises) > max(DISTURBED_LEAST, DISTURBED_TIMES * usual)
+
+
+def _worded(
+    draft: Verdict, comparison: stats.Comparison, verdict: str, disturbed: bool
+) -> Verdict:
+    reason = ""
+    if verdict == "inconclusive":
+        detectable = math.expm1(comparison.detectable)
+        if disturbed:
+            reason = "the steps scatter far more than the baseline's: run again"
+        elif comparison.too_noisy:
+            reason = f"only changes above {detectable:.0%} would be seen: run again, or more runs"
+        else:
+            reason = f"not beyond chance (p = {comparison.p:.2g}): run again"
+    return replace(
+        draft, verdict=verdict, reason=reason, p=comparison.p, detectable=comparison.detectable
+    )
