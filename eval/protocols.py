@@ -36,6 +36,8 @@ def _check(p: Protocol) -> None:
         raise UsageError(f"protocol {p.name}: eta {p.eta} is not within 0..1")
     if p.eta and p.sampler != "ddim":
         raise UsageError(f"protocol {p.name}: eta belongs to ddim", remedy="leave it at 0")
+    if not 0.0 <= p.tome <= 0.75:
+        raise UsageError(f"protocol {p.name}: a token merging ratio {p.tome} is not within 0..0.75")
     if p.seed < 0 or p.caption_seed < 0:
         raise UsageError(f"protocol {p.name}: seeds are not negative")
 
@@ -47,6 +49,7 @@ class Protocol:
     `caption_seed` fixes which captions, `seed` the noise; `guidance_scale` g is the standard one,
     uncond + g (cond - uncond): 2.0 here is the official code's `scale=1`. `eta` is DDIM's.
     `loss_images` (but no more than `n_samples`) is over how many val images the validation loss is.
+    `tome` is the ratio of image tokens merged around attention, with `tome_mlp` around the MLP too.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Protocol:
     seed: int = 1234
     caption_seed: int = 1234
     loss_images: int = 1024
+    tome: float = 0.0
+    tome_mlp: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -87,7 +92,7 @@ PROTOCOLS: dict[str, Protocol] = {
 _SHORT = {
     "features": "", "n_samples": "n", "sampler": "", "num_inference_steps": "steps",
     "eta": "eta", "guidance_scale": "g", "dtype": "", "seed": "s", "caption_seed": "captions",
-    "loss_images": "loss",
+    "loss_images": "loss", "tome": "tome", "tome_mlp": "mlp",
 }
 
 
@@ -131,8 +136,11 @@ def describe(
     reference: dict[str, Any], latent_scale: float, vae_sha256: str | None,
 ) -> dict[str, Any]:
     """Everything that a figure made by `protocol` depends on, as plain JSON values."""
+    fields = dataclasses.asdict(protocol)
+    if not protocol.tome:  # without it, figures are what they were before it could be chosen
+        del fields["tome"], fields["tome_mlp"]
     return {
-        **dataclasses.asdict(protocol),
+        **fields,
         "features": features,
         "captions": captions,
         "reference": reference,
@@ -168,4 +176,6 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
+    if value is True:
+        return ""
     return f"{value:g}" if isinstance(value, float) else str(value)

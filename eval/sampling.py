@@ -36,7 +36,7 @@ def sample_latents(
     The latents are scaled as in training: divide by the latent scale before decoding.
     """
     parts = []
-    with inference(model, protocol.dtype):
+    with inference(model, protocol.dtype), merging(model, protocol):
         for first in range(0, len(sample_ids), batch_size):
             ids = list(sample_ids[first : first + batch_size])
             used = len(ids)
@@ -93,6 +93,19 @@ def inference(model: Any, dtype: str = "float32") -> Iterator[None]:
     finally:
         if training:
             model.train()
+
+
+@contextlib.contextmanager
+def merging(model: Any, protocol: Protocol) -> Iterator[None]:
+    """Inside, the model merges tokens as the protocol says; after it, none."""
+    if not protocol.tome:
+        yield
+        return
+    model.apply_tome(protocol.tome, merge_mlp=protocol.tome_mlp)
+    try:
+        yield
+    finally:
+        model.remove_tome()
 
 
 def _sample_batch(

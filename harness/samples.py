@@ -15,7 +15,7 @@ from eval.protocols import Protocol
 from harness import exporting, files, runs
 from harness.errors import DataError, UsageError
 from harness.progress import Progress, say
-from models import autoencoder, pipeline_parts, text_encoder, tome, weights
+from models import autoencoder, pipeline_parts, text_encoder, weights
 from models.diffusion import Schedule
 from models.uvit import UViT
 
@@ -157,16 +157,12 @@ def draw(pipeline: Pipeline, request: Request) -> Samples:
     ids = range(len(contexts))
     config = pipeline.model.config
     shape = (config["in_channels"], config["sample_size"], config["sample_size"])
-    pipeline.model.apply_tome(request.tome, merge_mlp=request.tome_mlp)
-    try:
-        with Progress(len(ids), "sample", unit="image") as progress:
-            latents = sampling.sample_latents(
-                pipeline.model, contexts, pipeline.text.encode([""])[0], ids, protocol=protocol,
-                alphas_cumprod=pipeline.alphas_cumprod,
-                batch_size=min(request.batch_size, len(ids)), on_batch=progress.advance,
-            )
-    finally:
-        pipeline.model.remove_tome()
+    with Progress(len(ids), "sample", unit="image") as progress:
+        latents = sampling.sample_latents(
+            pipeline.model, contexts, pipeline.text.encode([""])[0], ids, protocol=protocol,
+            alphas_cumprod=pipeline.alphas_cumprod,
+            batch_size=min(request.batch_size, len(ids)), on_batch=progress.advance,
+        )
     images = making.decode(
         pipeline.vae, latents, latent_scale=pipeline.latent_scale,
         batch_size=min(request.batch_size, len(ids)),
@@ -175,16 +171,13 @@ def draw(pipeline: Pipeline, request: Request) -> Samples:
 
 
 def _protocol(request: Request) -> Protocol:
-    try:
-        tome.check_ratio(request.tome)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     if not request.prompts:
         raise UsageError("there is no prompt", remedy="give one, or a file with --prompts")
     return Protocol(
         "sample", "digits", len(request.prompts) * request.count, sampler=request.sampler,
         num_inference_steps=request.num_inference_steps, eta=request.eta,
-        guidance_scale=request.guidance_scale, seed=request.seed,
+        guidance_scale=request.guidance_scale, seed=request.seed, tome=request.tome,
+        tome_mlp=request.tome_mlp,
     )
 
 

@@ -26,12 +26,14 @@ class Merging:
     """How a block's tokens were matched; merges and unmerges [B, L, D] tensors.
 
     `kept`: int64 [B * (extras + K)], rows (of all B * L) that go through as they are.
-    `shares`: [B, N, M] each image token's weight in each of M destinations' means.
+    `members`: [B, N, M] 1 where an image token goes into a destination's mean; `shares`
+    [B, M, 1]: one over how many do.
     `home`: int64 [B * L], row of the merged tensor that each token takes its result from.
     """
 
     extras: int
     kept: paddle.Tensor
+    members: paddle.Tensor
     shares: paddle.Tensor
     home: paddle.Tensor
 
@@ -39,8 +41,10 @@ class Merging:
         """[B, L, D] -> [B, L - r, D]: time and text, unmerged sources, destinations."""
         batch, _, width = x.shape
         kept = paddle.gather(x.reshape([-1, width]), self.kept).reshape([batch, -1, width])
-        shares = self.shares if self.shares.dtype == x.dtype else self.shares.astype(x.dtype)
-        means = paddle.matmul(shares, x[:, self.extras :], transpose_x=True)
+        members, shares = (
+            t if t.dtype == x.dtype else t.astype(x.dtype) for t in (self.members, self.shares)
+        )
+        means = paddle.matmul(members, x[:, self.extras :], transpose_x=True) * shares
         return paddle.concat([kept, means], axis=1)
 
     def unmerge(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -77,47 +81,63 @@ class TokenMerging:
         # where each image token stands among (sources, destinations)
         self._place = paddle.to_tensor(np.argsort(np.concatenate([sources, destinations])))
         self.merged = min(int(ratio * side * side), len(sources))
+        self._constants: dict[int, tuple[paddle.Tensor, ...]] = {}
 
     @paddle.no_grad()
     def match(self, x: paddle.Tensor) -> Merging:
         """Match the tokens of a block's input [B, L, D]."""
-        batch, length, _ = x.shape
-        image = x[:, self.extras :].astype("float32")
-        # not F.normalize, whose general power costs as much as an attention
-        image = image * paddle.rsqrt((image * image).sum(-1, keepdim=True) + 1e-12)
-        scores = paddle.matmul(
-            paddle.index_select(image, self._sources, axis=1),
-            paddle.index_select(image, self._destinations, axis=1),
-            transpose_y=True,
-        )
-        count = len(self._destinations)
-        nearest = scores.argmax(axis=-1)
-        order = scores.max(axis=-1).argsort(axis=-1, descending=True)
+        sources = paddle.index_select(x, self._sources + self.extras, axis=1)
+        destinations = paddle.index_select(x, self._destinations + self.extras, axis=1)
+        if x.dtype != paddle.float32:
+            sources, destinations = sources.astype("float32"), destinations.astype("float32")
+        # The cosine's lengths are divided out of the small product, not of the tokens: what this
+        # costs has to be less than what it saves (F.normalize alone costs half an attention).
+        scores = paddle.matmul(sources, destinations, transpose_y=True)
+        scores = scores * _inverse_length(destinations).transpose([0, 2, 1])
+        likeness = scores.max(axis=-1) * _inverse_length(sources).squeeze(-1)
+        return self._merging(scores.argmax(axis=-1), likeness, x.shape[1])
+
+    def _merging(self, nearest, likeness, length: int) -> Merging:
+        """`nearest` int64 [B, S]: each source's destination; `likeness` [B, S]; `length` L."""
+        batch, count = nearest.shape[0], len(self._destinations)
+        own, none, first, own_home, rows, rows_after = self._constant(batch, length)
+        order = likeness.argsort(axis=-1, descending=True)
         rank = order.argsort(axis=-1)  # of each source, the most alike first
         goes = rank < self.merged
+
+        target = paddle.concat([paddle.where(goes, nearest, none), own], axis=1)
+        target = paddle.index_select(target, self._place, axis=1)
+        alone = paddle.gather(self._sources, order[:, self.merged :].flatten()) + self.extras
+        kept = paddle.concat([first, alone.reshape([batch, -1])], axis=1) + rows
         left = len(self._sources) - self.merged
+        home = paddle.where(goes, nearest + left, rank - self.merged)
+        home = paddle.index_select(paddle.concat([home, own_home], axis=1), self._place, axis=1)
+        home = paddle.concat([first, home + self.extras], axis=1) + rows_after
+        members = F.one_hot(target, count + 1)[:, :, :count]
+        shares = 1.0 / members.sum(axis=1).unsqueeze(-1)
+        return Merging(self.extras, kept.flatten(), members, shares, home.flatten())
 
-        # destination of each image token; `count` for a source that is left alone
-        own = paddle.arange(count).expand([batch, count])
-        target = paddle.where(goes, nearest, paddle.full_like(nearest, count))
-        target = paddle.index_select(paddle.concat([target, own], 1), self._place, axis=1)
-        shares = F.one_hot(target, count + 1)[:, :, :count]
-        shares = shares / shares.sum(axis=1, keepdim=True)
+    def _constant(self, batch: int, length: int) -> tuple[paddle.Tensor, ...]:
+        """What does not depend on the tokens; made once for a batch size."""
+        if batch not in self._constants:
+            count, sources = len(self._destinations), len(self._sources)
+            own = paddle.arange(count).expand([batch, count])
+            rows = paddle.arange(batch).unsqueeze(1)
+            self._constants = {batch: (
+                own,
+                paddle.full([batch, sources], count, dtype="int64"),
+                paddle.arange(self.extras).expand([batch, self.extras]),
+                own + (sources - self.merged),
+                rows * length,
+                rows * (length - self.merged),
+            )}
+        return self._constants[batch]
 
-        first = paddle.arange(self.extras).expand([batch, self.extras])
-        alone = self.extras + paddle.gather(self._sources, order[:, self.merged :].flatten())
-        kept = paddle.concat([first, alone.reshape([batch, left])], axis=1)
-        home = paddle.where(goes, left + nearest, rank - self.merged)
-        home = paddle.concat([home, left + own], axis=1)
-        home = self.extras + paddle.index_select(home, self._place, axis=1)
-        home = paddle.concat([first, home], axis=1)
-        rows = paddle.arange(batch).unsqueeze(1)
-        return Merging(
-            self.extras,
-            (kept + rows * length).flatten(),
-            shares,
-            (home + rows * (length - self.merged)).flatten(),
-        )
+
+def _inverse_length(tokens: paddle.Tensor) -> paddle.Tensor:
+    """[B, L, D] -> [B, L, 1]."""
+    ones = paddle.ones([tokens.shape[-1], 1])  # paddle's sum is slower than a product with ones
+    return paddle.rsqrt(paddle.matmul(tokens * tokens, ones) + 1e-12)
 
 
 def check_ratio(ratio: float) -> None:

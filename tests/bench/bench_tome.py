@@ -1,7 +1,8 @@
 """Token merging's speed, and what it does to images: `python -m tests.bench.bench_tome`.
 
 Speed: `small` at 256x256 (32x32 latents, 334 tokens), one guided step (batch 2), the three kinds
-taking turns within one run, so that what else the machine does hits them alike. Quality: PSNR of
+taking turns within one run, so that what else the machine does hits them alike; the CPU time shows
+what is left of it where the machine is busy. Quality: PSNR of
 images against those drawn without merging, from a run or a pipeline's folder if one is given
 (`--images RUN_OR_DIR`), else of one step's prediction by an untrained `small`.
 """
@@ -42,17 +43,18 @@ def untrained(batch: int):
     return model, predict
 
 
-def step_times(ratio: float, rounds: int, batch: int) -> dict[str, list[float]]:
-    """Seconds of one network step for each kind, taken in turns; the first round warms up."""
+def step_times(ratio: float, rounds: int, batch: int) -> dict[str, list[tuple[float, float]]]:
+    """(wall, CPU) seconds of one network step for each kind, in turns; the first round warms up."""
     model, predict = untrained(batch)
-    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     for number in range(rounds + 1):
         for kind, (share, mlp) in KINDS.items():
             model.apply_tome(ratio * share, merge_mlp=mlp)
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             predict()
+            took = time.perf_counter() - began, time.process_time() - began_cpu
             if number:
-                times[kind].append(time.perf_counter() - began)
+                times[kind].append(took)
     return times
 
 
@@ -92,12 +94,14 @@ def main() -> None:
     parser.add_argument("--images", type=Path, metavar="RUN_OR_DIR")
     options = parser.parse_args()
     times = step_times(options.ratio, options.rounds, options.batch)
-    plain = statistics.median(times["none"])
     title = f"ratio {options.ratio}"
-    print(f"{title:<20}{'ms/step (median)':>18}{'fastest':>10}{'speed-up':>10}")
-    for kind, seconds in times.items():
-        middle = statistics.median(seconds)
-        print(f"{kind:<20}{middle * 1e3:>18.1f}{min(seconds) * 1e3:>10.1f}{plain / middle:>9.2f}x")
+    print(f"{title:<20}{'ms/step':>10}{'speed-up':>10}{'CPU ms/step':>14}{'speed-up':>10}   (medians)")
+    for kind in KINDS:
+        row = f"{kind:<20}"
+        for clock, width in ((0, 10), (1, 14)):
+            plain, middle = (statistics.median(t[clock] for t in times[k]) for k in ("none", kind))
+            row += f"{middle * 1e3:>{width}.1f}{plain / middle:>9.2f}x"
+        print(row)
     ratios = [0.25, 0.5, 0.75]
     found = image_psnr(options.images, ratios) if options.images else prediction_psnr(ratios)
     what = "images" if options.images else "one step's prediction, untrained weights"

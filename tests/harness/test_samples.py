@@ -86,7 +86,7 @@ def test_a_long_prompt_is_cut_with_a_warning(pipeline, capsys):
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"tome": 0.9}, "0..0.75"), ({"num_inference_steps": 1000}, "at most 999"),
+    ({"tome": 0.9}, "within 0..0.75"), ({"num_inference_steps": 1000}, "at most 999"),
     ({"prompts": []}, "no prompt"),
 ])
 def test_impossible_requests(pipeline, changes, words):
