@@ -106,7 +106,7 @@ def _check_plain(report: Report, names: list[str], latent_scale: float) -> None:
             "digest": found.digest,
         }
         _statistics(report, folder, found.statistics, latent_scale)
-        _counts(report, folder)
+        _counts(report, folder, found)
 
 
 def _check_packed(report: Report, names: list[str], latent_scale: float) -> None:
@@ -142,7 +142,7 @@ def _check_packed(report: Report, names: list[str], latent_scale: float) -> None
             "digest": split.digest,
         }
         _statistics(report, folder, found.statistics, latent_scale)
-        _counts(report, folder)
+        _counts(report, folder, found)
 
 
 def _statistics(report: Report, folder: Path, statistics: Statistics, scale: float) -> None:
@@ -157,17 +157,16 @@ def _statistics(report: Report, folder: Path, statistics: Statistics, scale: flo
         )
 
 
-def _counts(report: Report, folder: Path) -> None:
-    """Counts of captions, against captions.jsonl and against MS-COCO's."""
-    entry = report.splits[folder.name]
+def _counts(report: Report, folder: Path, found: check_files.Found) -> None:
+    """Counts of captions (missing ones are listed already), against captions.jsonl and COCO's."""
     images, captions = COCO[folder.name]
-    if entry["images"] == images and entry["captions"] != captions:
-        report.fault(folder, f"has {entry['captions']} captions, MS-COCO 2014 has {captions}")
+    if found.images == images and found.expected != captions:
+        report.fault(folder, f"has {found.expected} captions, MS-COCO 2014 has {captions}")
     path = folder / "captions.jsonl"
     if path.is_file():
         lines = files.read_bytes(path).count(b"\n")
-        if lines != entry["captions"]:
-            report.fault(path, f"has {lines} lines, there are {entry['captions']} captions")
+        if lines != found.expected:
+            report.fault(path, f"has {lines} lines, there are {found.expected} captions")
 
 
 def _check_prompts(report: Report, empty_caption: np.ndarray | None) -> None:

@@ -50,10 +50,14 @@ class Statistics:
 
 @dataclass
 class Found:
-    """What was found in one split. `read`: images whose content was read."""
+    """What was found in one split.
+
+    `expected`: captions that the numbering calls for; `read`: images whose content was read.
+    """
 
     images: int = 0
     captions: int = 0
+    expected: int = 0
     read: int = 0
     faults: list[tuple[str, str]] = field(default_factory=list)
     statistics: Statistics = field(default_factory=Statistics)
@@ -89,11 +93,11 @@ def check_split(folder: Path, moments_shape: tuple[int, ...], context_shape: tup
     """Check a plain split: names, numbering, sizes; content of all (`full`) or of a sample."""
     listing = _list(folder)
     found = Found(images=len(listing.images), captions=len(listing.pairs))
-    bad: dict[str, str] = {}  # one fault a file: the first thing that is wrong with it
-    for name in features.missing_files(listing):
-        bad[name] = "is missing"
-    for name in features.strays(listing):
-        bad[name] = "is out of the numbering"
+    missing, strays = features.missing_files(listing), features.strays(listing)
+    found.expected = found.captions + sum("_" in n for n in missing) - sum("_" in n for n in strays)
+    # One fault a file: the first thing that is wrong with it.
+    bad = {name: "is missing" for name in missing}
+    bad |= {name: "is out of the numbering" for name in strays}
     shapes = {1: moments_shape, 2: context_shape}
     _check_entries(folder, shapes, bad)
     there = [(int(i), -1) for i in listing.images] + [tuple(p) for p in listing.pairs.tolist()]
@@ -111,7 +115,9 @@ def check_split(folder: Path, moments_shape: tuple[int, ...], context_shape: tup
 def _sample(images: np.ndarray, full: bool) -> set[int]:
     if full or len(images) <= SAMPLED:
         return set(images.tolist())
-    return set(images[np.linspace(0, len(images) - 1, SAMPLED).astype(int)].tolist())
+    spread = np.linspace(0, len(images) - 1, SAMPLED).astype(int)
+    # What the sampled digest reads is read here first, so that its faults are listed.
+    return set(images[spread].tolist()) | set(identity.sampled_images(len(images)))
 
 
 def _order(item: tuple[str, str]) -> tuple:
@@ -226,7 +232,7 @@ def _digest(listing: features.Listing, moments_shape: tuple[int, ...],
 
 def check_rows(split: PackedSplit, *, full: bool) -> Found:
     """Check a packed split: every row against its checksum (`full`), or a sample's."""
-    found = Found(images=len(split), captions=sum(split.captions))
+    found = Found(images=len(split), captions=sum(split.captions), expected=sum(split.captions))
     images = sorted(_sample(np.arange(len(split)), full))
     found.read = len(images)
 

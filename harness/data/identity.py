@@ -65,13 +65,17 @@ def sampled_digest(split: Split, empty: np.ndarray) -> str:
     """
     digest = hashlib.sha256(np.array(split.captions, "<i4"))
     digest.update(np.ascontiguousarray(empty, "<f4"))
-    count = min(_SAMPLED, len(split))
-    for position in range(count):
-        image = position * len(split) // count
+    for image in sampled_images(len(split)):
         digest.update(row_checksum(split.moments(image)))
         for caption in range(split.captions[image]):
             digest.update(row_checksum(split.context(image, caption)))
     return digest.hexdigest()
+
+
+def sampled_images(total: int) -> list[int]:
+    """Numbers of the images whose content goes into the sampled digest."""
+    count = min(_SAMPLED, total)
+    return [position * total // count for position in range(count)]
 
 
 def describe(directory: Path, source: Source) -> dict[str, Any]:

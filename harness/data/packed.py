@@ -7,14 +7,18 @@
     train/moments-xxh3.npy, train/contexts-xxh3.npy  uint8 [rows, 16]  XXH3-128 of each row
     val/  the same; empty_context.npy, run_vis/ and whatever else the plain form has
 
-Rows are read with pread straight into the batch. Mapping the files would be as
-fast, but mapped pages count as the process's memory, which would grow with the
-data, and a truncated file would kill the process (SIGBUS) instead of being an
-error. Every row is held against its checksum the first time a process reads it.
+A row is had in two ways. `PackedSplit.moments` and `.context` give it as an array
+mapped from the file, without a copy; mapped pages count as the process's memory,
+so they are let go of now and then. `read_moments` and `read_context` pread it
+straight into a batch, as training does: one request for a row that is not in the
+page cache, where a mapping would fault in a few pages at a time, and a disk's
+error is an error, where a mapping would kill the process (SIGBUS). Every row is
+held against its checksum the first time a process reads it.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +34,8 @@ from harness.errors import DataError, EnvironmentFault
 MANIFEST = "packed.json"
 SCHEMA = 1
 KINDS = ("moments", "contexts")
+# Mapped pages are let go of after this much was looked at. They stay in the page cache.
+_WINDOW = 16 << 20
 _REMEDY = "pack it again, or copy it again from where it was packed"
 
 
@@ -68,8 +74,9 @@ class Rows:
         self.dtype, self.shape = np.dtype(dtype), shape
         self._row = int(np.prod(shape)) * self.dtype.itemsize
         self._per_shard, self._checksums = per_shard, checksums
-        self._seen = np.zeros(len(checksums), bool)
-        self._shards = []
+        self._seen = bytearray(len(checksums))
+        self._looked_at = 0
+        self._shards: list[_Shard] = []
         for first in range(0, len(checksums), per_shard):
             rows = min(per_shard, len(checksums) - first)
             path = folder / shard_name(kind, first // per_shard)
@@ -101,12 +108,28 @@ class Rows:
         if count != self._row:
             raise DataError(f"{shard.path} is truncated in row {number}", remedy=_REMEDY)
         if verify or not self._seen[number]:
-            if identity.row_checksum(out) != self._checksums[number].tobytes():
-                raise DataError(
-                    f"{shard.path}: row {number % self._per_shard} does not match its checksum",
-                    remedy=_REMEDY,
-                )
-            self._seen[number] = True
+            self._verify(number, out)
+
+    def mapped(self, number: int) -> np.ndarray:
+        """Row `number` as stored, read-only, mapped from its file: no copy."""
+        shard = self._shards[number // self._per_shard]
+        row = shard.rows[number % self._per_shard]
+        if not self._seen[number]:
+            self._verify(number, row)
+        self._looked_at += self._row
+        if self._looked_at > _WINDOW:
+            self._looked_at = 0
+            for each in self._shards:
+                each.map.madvise(mmap.MADV_DONTNEED)
+        return row
+
+    def _verify(self, number: int, row: np.ndarray) -> None:
+        if identity.row_checksum(row) != self._checksums[number].tobytes():
+            raise DataError(
+                f"{self._shards[number // self._per_shard].path}: row {number % self._per_shard} "
+                "does not match its checksum", remedy=_REMEDY,
+            )
+        self._seen[number] = 1
 
 
 @dataclass(frozen=True)
@@ -114,6 +137,8 @@ class _Shard:
     path: Path
     descriptor: int
     start: int  # offset of the first row, bytes
+    map: mmap.mmap
+    rows: np.ndarray  # [n, ...] over `map`, read-only
 
     def __del__(self) -> None:
         os.close(self.descriptor)
@@ -130,16 +155,23 @@ def _open_shard(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> _Shard:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", remedy=_REMEDY) from error
-    shard = _Shard(path, descriptor, len(header))
-    size = len(header) + int(np.prod(shape)) * dtype.itemsize
-    found = os.fstat(descriptor).st_size
-    if found != size:
-        raise DataError(f"{path} has {found} bytes, expected {size}", remedy=_REMEDY)
-    if os.pread(descriptor, len(header), 0) != header:
-        raise DataError(f"{path} has another header than {MANIFEST} says", remedy=_REMEDY)
-    # Rows are read in random order: reading ahead in the file would fetch what nobody asked for.
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-    return shard
+    try:
+        size = len(header) + int(np.prod(shape)) * dtype.itemsize
+        found = os.fstat(descriptor).st_size
+        if found != size:
+            raise DataError(f"{path} has {found} bytes, expected {size}", remedy=_REMEDY)
+        if os.pread(descriptor, len(header), 0) != header:
+            raise DataError(f"{path} has another header than {MANIFEST} says", remedy=_REMEDY)
+        # Rows are read in random order: reading on would fetch what nobody asked for.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        mapping = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+    except (DataError, OSError) as error:
+        os.close(descriptor)
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot map {path}: {error.strerror}", remedy=_REMEDY) from error
+    rows = np.frombuffer(mapping, dtype, offset=len(header)).reshape(shape)
+    return _Shard(path, descriptor, len(header), mapping, rows)
 
 
 def shard_faults(folder: Path, found: dict[str, Any]) -> list[str]:
@@ -180,9 +212,21 @@ class PackedSplit(Split):
         self.rows_moments.read(image, out)
 
     def read_context(self, image: int, caption: int, out: np.ndarray) -> None:
+        self.rows_contexts.read(self._row(image, caption), out)
+
+    def moments(self, image: int) -> np.ndarray:
+        """Mean and log variance of image's latents, float32 [2C, h, w], mapped and read-only."""
+        return self.rows_moments.mapped(image)
+
+    def context(self, image: int, caption: int) -> np.ndarray:
+        """Text features of one caption, float32 [T, D]; mapped and read-only if stored so."""
+        stored = self.rows_contexts.mapped(self._row(image, caption))
+        return stored if stored.dtype == np.float32 else stored.astype(np.float32)
+
+    def _row(self, image: int, caption: int) -> int:
         if not 0 <= caption < self.captions[image]:
             raise IndexError(f"image {image} has no caption {caption}")
-        self.rows_contexts.read(int(self.offsets[image]) + caption, out)
+        return int(self.offsets[image]) + caption
 
 
 def open_split(
