@@ -280,10 +280,9 @@ def extract(job: Job, *, prompts: Path | None, processes: int | None,
     with runs.locked(job.output / f".extract-{job.split}"):
         items = begin(job)
         count = processes or parts.devices()
-        if count > 1:
-            parts.share(arguments, count, gpus=parts.devices() >= count)
-        models = load_models(job)
-        run(job, items, models)  # nothing is left to do after parts
+        with parts.others(arguments, count, gpus=parts.devices() >= count > 1):
+            models = load_models(job)
+            run(job, items, models, part=(0, count))
         finish(job, items, models, _read_prompts(prompts))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from harness.errors import HarnessError
 
@@ -26,14 +27,16 @@ def devices() -> int:
     return max(1, paddle.device.cuda.device_count()) if paddle.is_compiled_with_cuda() else 1
 
 
-def share(arguments: Sequence[str], count: int, *, gpus: bool) -> None:
-    """Run `harness ARGUMENTS --part k/n` in n processes, process k on GPU k; wait for all.
+@contextlib.contextmanager
+def others(arguments: Sequence[str], count: int, *, gpus: bool) -> Iterator[None]:
+    """Beside this process, which does part 0, run `harness ARGUMENTS --part k/n` for k = 1...
 
-    PartFailed if one fails; the others then finish first, so their work is kept.
+    Process k works on GPU k. Leaving the context waits for them; PartFailed if one
+    failed. If this process is interrupted they are stopped; what they wrote stays.
     """
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
     try:
-        for number in range(count):
+        for number in range(1, count):
             environment = dict(os.environ)
             if gpus:
                 environment["CUDA_VISIBLE_DEVICES"] = _visible(number)
@@ -41,12 +44,17 @@ def share(arguments: Sequence[str], count: int, *, gpus: bool) -> None:
             processes.append(
                 subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
             )
+        yield
         codes = [process.wait() for process in processes]
+    except HarnessError:
+        for process in processes:
+            process.wait()
+        raise
     finally:
         for process in processes:
             if process.poll() is None:
                 process.terminate()
-    for number, code in enumerate(codes):
+    for number, code in enumerate(codes, 1):
         if code:
             raise PartFailed(number, code)
 

@@ -2,19 +2,22 @@
 
     python -m tests.bench.bench_data [--images 2000] [--dir DIR] [--json]
 
-Makes a fixture of 2,000 images with five captions each (2.4 GB, and 2.4 GB packed),
-warms the page cache, then reads shuffled samples from one process:
+Makes a fixture of 2,000 images with five captions each (2.4 GB, packed twice: another
+3.6 GB), warms the page cache, then reads shuffled samples from one process:
 
 - PaddleMIX: its MSCOCOFeatureDataset.__getitem__, np.load of two files a sample
   (ppdiffusers/examples/text_to_image_mscoco_uvit/ldm/text_to_image_dataset.py).
-- packed: `PackedSplit.read_moments` and `read_context`, into memory that is there, as
-  the loader does it; on one thread and on two; checking checksums (a process's first
-  pass) and after.
-- batches of 32 as training takes them: PaddleMIX's np.load and np.stack against
+- packed, mapped: `split.moments` and `split.context`, arrays mapped from the file.
+  "every value read" adds array.max() to both sides, since a mapped array is only
+  fetched from memory when it is looked at.
+- packed, into a batch: `read_moments` and `read_context` into a batch's memory, as
+  training does it, on one thread and on two.
+- batches of 32 as training takes them: PaddleMIX's np.load and np.stack; ours with
   `harness.data.prefetch`, which also draws latents, noise and timesteps.
 
-Rates are the best of --repeats rounds that take turns, so that a busy machine is
-less in the way. Peak resident memory is of a fresh process each.
+Rates by the wall clock are the best of --repeats rounds that take turns; a busy
+machine is less in the way of the rates by CPU time (one core's worth). Memory is
+what a fresh process's VmHWM grows by.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import configs, data, measure
+from harness import configs, data
 from harness.data import pack
 
 SHAPES = {"moments_shape": (8, 32, 32), "context_shape": (77, 768)}
@@ -81,6 +84,31 @@ def paddlemix_batches(root: Path, order: list[int]) -> int:
     return len(order) // 32 * 32
 
 
+def paddlemix_looked_at(root: Path, order: list[int]) -> int:
+    """The same, and every value read once more."""
+    for index in order:
+        np.load(os.path.join(root, f"{index}.npy")).max()
+        np.load(os.path.join(root, f"{index}_{random.randint(0, CAPTIONS - 1)}.npy")).max()
+    return len(order)
+
+
+def mapped(split: data.Split, order: list[int]) -> int:
+    """The same samples as arrays mapped from the packed files."""
+    for index in order:
+        z = split.moments(index)
+        c = split.context(index, random.randint(0, CAPTIONS - 1))
+    assert z.nbytes + c.nbytes == 4 * (8 * 32 * 32 + 77 * 768)
+    return len(order)
+
+
+def mapped_looked_at(split: data.Split, order: list[int]) -> int:
+    """The same, and every value read."""
+    for index in order:
+        split.moments(index).max()
+        split.context(index, random.randint(0, CAPTIONS - 1)).max()
+    return len(order)
+
+
 def packed(split: data.Split, order: list[int], threads: int) -> int:
     """Our reading of the same samples, into batches' memory."""
 
@@ -96,65 +124,97 @@ def packed(split: data.Split, order: list[int], threads: int) -> int:
     return len(order)
 
 
-def drawn(source: data.Source, count: int, workers: int) -> int:
-    """Whole training batches of 32: features read, latents and noise drawn."""
-    steps = count // 32
-    parts = ((step, range(32 * step, 32 * step + 32)) for step in range(steps))
+def drawn(source: data.Source, count: int, workers: int, size: int = 32) -> int:
+    """Whole training batches: features read, latents and noise drawn."""
+    steps = count // size
+    parts = ((step, range(size * step, size * step + size)) for step in range(steps))
     for _ in data.prefetch(source, parts, workers):
         pass
-    return 32 * steps
+    return size * steps
 
 
-def rate(function, *arguments) -> float:
-    began = time.perf_counter()
+def rate(function, *arguments) -> np.ndarray:
+    """Samples per second: by the wall clock, by CPU time."""
+    began = time.perf_counter(), time.process_time()
     count = function(*arguments)
-    return count / (time.perf_counter() - began)
+    return count / np.array(
+        [time.perf_counter() - began[0], max(time.process_time() - began[1], 1e-9)]
+    )
 
 
 def measure_all(plain: Path, packed_dirs: dict[str, Path], images: int, repeats: int) -> dict:
+    """Rates (wall, CPU) by name; the best of all rounds."""
     order = np.random.default_rng(1).permutation(images).tolist()
+    root = plain / "train"
     opened = {n: data.open_split(d, "train", **SHAPES) for n, d in packed_dirs.items()}
     config = configs.load("small")
     sources = {"plain": data.open_source(config, 1, plain)}
     sources |= {n: data.open_source(config, 1, d) for n, d in packed_dirs.items()}
-    first = {n: rate(packed, s, order * CAPTIONS, 1) for n, s in opened.items()}
-    paddlemix(plain / "train", order)  # warms the cache for the other side
-    found: dict[str, list[float]] = {}
-
-    def note(name: str, value: float) -> None:
-        found.setdefault(name, []).append(value)
-
+    first = rate(packed, opened["packed"], order, 1)  # a first pass, which checks checksums
+    for split in opened.values():
+        packed(split, order, 1)
+        for index in order:  # every row is checked once, before what follows is timed
+            for caption in range(CAPTIONS):
+                split.context(index, caption)
+    paddlemix(root, order)
+    jobs = {
+        "PaddleMIX, samples": (paddlemix, root, order),
+        "packed, mapped, samples": (mapped, opened["packed"], order),
+        "PaddleMIX, samples, every value read": (paddlemix_looked_at, root, order),
+        "packed, mapped, samples, every value read": (mapped_looked_at, opened["packed"], order),
+        **{f"{name}, into a batch, {n} thread{'s' * (n > 1)}": (packed, split, order, n)
+           for name, split in opened.items() for n in (1, 2)},
+        "PaddleMIX, batches of 32": (paddlemix_batches, root, order),
+        **{f"{name}, drawn training batches": (drawn, source, images, 2)
+           for name, source in sources.items()},
+    }
+    found: dict[str, np.ndarray] = {}
     for _ in range(repeats):
-        note("PaddleMIX, samples", rate(paddlemix, plain / "train", order))
-        for name, split in opened.items():
-            for threads in (1, 2):
-                label = f"{name}, samples, {threads} thread" + "s" * (threads > 1)
-                note(label, rate(packed, split, order, threads))
-        note("PaddleMIX, batches of 32", rate(paddlemix_batches, plain / "train", order))
-        for name, source in sources.items():
-            note(f"{name}, drawn training batches, 2 workers", rate(drawn, source, images, 2))
-    rates = {name: max(values) for name, values in found.items()}
-    rates |= {f"{n}, samples, checking checksums": value for n, value in first.items()}
-    return rates
+        for name, (function, *arguments) in jobs.items():
+            found[name] = np.maximum(found.get(name, 0), rate(function, *arguments))
+    return {**found, "packed, into a batch, checking checksums": first}
 
 
-def peak(directory: Path, workers: int, count: int) -> int:
-    """Peak resident bytes that drawing `count` samples adds to a fresh process."""
+def peak(directory: Path, workers: int, count: int, size: int) -> int:
+    """Bytes that drawing `count` samples in batches of `size` adds to a fresh process's peak."""
     script = (
         "import sys; from pathlib import Path\n"
-        "from harness import configs, data, measure\n"
+        "from harness import configs, data\n"
         "from tests.bench import bench_data\n"
-        "before = measure.peak_host_bytes()\n"
-        "source = data.open_source(configs.load('small'), 1, Path(sys.argv[1]))\n"
-        "bench_data.drawn(source, int(sys.argv[3]), int(sys.argv[2]))\n"
-        "print(before, measure.peak_host_bytes())\n"
+        "config, before = configs.load('small'), bench_data.high_water()\n"
+        "source = data.open_source(config, 1, Path(sys.argv[1]))\n"
+        "bench_data.drawn(source, *map(int, sys.argv[2:]))\n"
+        "print(bench_data.high_water() - before)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(directory), str(workers), str(count)],
+        [sys.executable, "-c", script, str(directory), str(count), str(workers), str(size)],
         check=True, capture_output=True, text=True,
     )
-    before, after = map(int, done.stdout.split())
-    return after - before
+    return int(done.stdout)
+
+
+def listing_peak() -> int:
+    """Bytes that listing the plain form takes at MS-COCO's size (496,896 files)."""
+    script = (
+        "from pathlib import Path\n"
+        "from harness.data import features\n"
+        "from tests.bench import bench_data\n"
+        "names = lambda: (f'{i}{k}.npy' for i in range(82783) for k in"
+        " ('', '_0', '_1', '_2', '_3', '_4'))\n"
+        "before = bench_data.high_water()\n"
+        "counts = features.count_captions(features.listing_of(Path('.'), names()))\n"
+        "print(bench_data.high_water() - before)\n"
+    )
+    return int(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True,
+                              text=True).stdout)
+
+
+def high_water() -> int:
+    """Peak resident bytes of this process (ru_maxrss would have its parent's in it)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise OSError("no VmHWM in /proc/self/status")
 
 
 def arithmetic() -> str:
@@ -187,27 +247,34 @@ def main() -> None:
                           context_dtype="float16" if "16" in name else "float32")
         rates = measure_all(plain, dirs, options.images, options.repeats)
         memory = {
-            f"{n}, {w} workers": peak(d, w, 2 * options.images)
-            for n, d in (("plain", plain), ("packed", dirs["packed"])) for w in (4, 16)
+            f"{n}, {w} workers, batches of {size}": peak(d, 2 * options.images, w, size)
+            for n, d in (("plain", plain), ("packed", dirs["packed"]))
+            for w, size in ((4, 32), (16, 256))
         }
+        memory["listing the plain form of MS-COCO"] = listing_peak()
     finally:
         if not options.dir:
             shutil.rmtree(root, ignore_errors=True)
     report(rates, memory, as_json=options.json)
 
 
-def report(rates: dict[str, float], memory: dict[str, int], *, as_json: bool) -> None:
+def report(rates: dict[str, np.ndarray], memory: dict[str, int], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"samples_per_second": rates, "peak_bytes": memory}, indent=2))
+        said = {name: {"wall": r[0], "cpu": r[1]} for name, r in rates.items()}
+        print(json.dumps({"samples_per_second": said, "peak_bytes": memory}, indent=2))
         return
-    base = {"samples": rates["PaddleMIX, samples"], "batches": rates["PaddleMIX, batches of 32"]}
-    for name, value in rates.items():
-        against = base["batches" if "batches" in name else "samples"]
-        print(f"{name:<52} {value:>10,.0f} samples/s  {value / against:>6.1f} x PaddleMIX's")
+    print(f"{'samples a second':<46}{'wall':>9}{'x':>7}{'CPU':>10}{'x':>7}")
+    for name, found in rates.items():
+        base = (
+            "PaddleMIX, batches of 32" if "drawn" in name
+            else "PaddleMIX, samples, every value read" if "every" in name
+            else "PaddleMIX, samples"
+        )
+        times = found / rates[base]
+        print(f"{name:<46}{found[0]:>9,.0f}{times[0]:>7.1f}{found[1]:>10,.0f}{times[1]:>7.1f}")
     for name, value in memory.items():
-        print(f"{'loader memory: ' + name:<52} {value / 1e6:>10,.0f} MB")
+        print(f"loader memory: {name:<50} {value / 1e6:>6,.0f} MB")
     print(arithmetic())
-    print(f"peak of this process {measure.peak_host_bytes() / 1e6:,.0f} MB")
 
 
 if __name__ == "__main__":
