@@ -181,7 +181,7 @@ def peak(directory: Path, workers: int, count: int, size: int) -> int:
         "import sys; from pathlib import Path\n"
         "from harness import configs, data\n"
         "from tests.bench import bench_data\n"
-        "config, before = configs.load('small'), bench_data.high_water()\n"
+        "config, before = configs.load('small'), bench_data.fresh_high_water()\n"
         "source = data.open_source(config, 1, Path(sys.argv[1]))\n"
         "bench_data.drawn(source, *map(int, sys.argv[2:]))\n"
         "print(bench_data.high_water() - before)\n"
@@ -201,12 +201,18 @@ def listing_peak() -> int:
         "from tests.bench import bench_data\n"
         "names = lambda: (f'{i}{k}.npy' for i in range(82783) for k in"
         " ('', '_0', '_1', '_2', '_3', '_4'))\n"
-        "before = bench_data.high_water()\n"
+        "before = bench_data.fresh_high_water()\n"
         "counts = features.count_captions(features.listing_of(Path('.'), names()))\n"
         "print(bench_data.high_water() - before)\n"
     )
     return int(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True,
                               text=True).stdout)
+
+
+def fresh_high_water() -> int:
+    """Start the peak anew from what is resident now (Linux: 5 to clear_refs); that, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return high_water()
 
 
 def high_water() -> int:
@@ -247,7 +253,7 @@ def main() -> None:
                           context_dtype="float16" if "16" in name else "float32")
         rates = measure_all(plain, dirs, options.images, options.repeats)
         memory = {
-            f"{n}, {w} workers, batches of {size}": peak(d, 2 * options.images, w, size)
+            f"{n}, {w} workers, batches of {size}": peak(d, w, 2 * options.images, size)
             for n, d in (("plain", plain), ("packed", dirs["packed"]))
             for w, size in ((4, 32), (16, 256))
         }
