@@ -1,5 +1,14 @@
 """Runs -> pandas tables -> Markdown, CSV, HTML."""
 
-from reports.tidy import load
+from typing import Any
 
 __all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    # On demand: the processes that only parse log lines need no pandas.
+    if name == "load":
+        from reports.tidy import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import configs
 from reports import protocols
-from reports.records import Record
+from reports.records import Record, flat
 from reports.summary import Column, last_figure
 
 # Conditions per group of figures: keys of the fingerprint, then of the config.
@@ -38,7 +37,7 @@ def reasons(one: Record, other: Record, column: Column) -> list[str]:
         _differ(key.removeprefix("env."), one.fingerprint.get(key), other.fingerprint.get(key))
         for key in in_fingerprint
     ]
-    config, other_config = flat(one.config), flat(other.config)
+    config, other_config = one.flat_config, other.flat_config
     found += [_differ(key, config.get(key), other_config.get(key)) for key in in_config]
     if column.group == "loss":
         found.append(_differ("steps", one.step, other.step))
@@ -54,11 +53,6 @@ def protocol_reason(one: protocols.Protocol, other: protocols.Protocol) -> str:
     """What differs between two protocols, in words."""
     differing = protocols.differences(one, other)
     return "; ".join(_differ(key, a, b) for key, (a, b) in differing.items())
-
-
-def flat(values: dict[str, Any]) -> dict[str, Any]:
-    """`section.key` -> value."""
-    return {key: value for key, (value, _) in configs.differences(values, {}).items()}
 
 
 def data_identity(record: Record) -> dict[str, Any]:

@@ -6,11 +6,14 @@ one `json.loads`, and several processes share the files when there are many.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import multiprocessing
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,8 @@ from harness import runs
 
 # Below this many bytes a second process costs more than it saves.
 _SHARE_FROM = 64 << 20
+
+_NUMBERS = {int, float, type(None)}
 
 Columns = dict[str, np.ndarray]
 
@@ -34,13 +39,14 @@ def read(path: Path) -> Columns:
     if not rows:
         return {}
     columns = {}
-    for key in {key: None for row in rows for key in row}:
-        try:
-            columns[key] = np.array([row.get(key) for row in rows], dtype=np.float64)
-        except (TypeError, ValueError):  # text, a list, a mapping: not for these tables
-            values = [_number(row.get(key)) for row in rows]
-            if any(value is not None for value in values):
-                columns[key] = np.array(values, dtype=np.float64)
+    for key, values in _transposed(rows).items():
+        if set(map(type, values)) <= _NUMBERS:
+            columns[key] = np.array(values, dtype=np.float64)
+            continue
+        # Text, a list, a mapping, a truth value: not for these tables.
+        numbers = [value if type(value) in _NUMBERS else None for value in values]
+        if any(number is not None for number in numbers):
+            columns[key] = np.array(numbers, dtype=np.float64)
     steps = columns["step"]
     if np.all(np.diff(steps) > 0):
         return columns
@@ -75,12 +81,17 @@ def _parse(path: Path) -> list[dict]:
     finally:
         if collecting:
             gc.enable()
-    whole = len(rows) == len(lines) and all(
-        type(row) is dict and type(row.get("step")) is int for row in rows
-    )
-    return rows if whole else runs.read_lines(path)
+    whole = len(rows) == len(lines) and set(map(type, rows)) <= {dict}
+    if whole and {type(row.get("step")) for row in rows} <= {int}:
+        return rows
+    return runs.read_lines(path)
 
 
-def _number(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None
+def _transposed(rows: list[dict]) -> dict[str, Sequence]:
+    """Key -> its value in every row, None where a row lacks it."""
+    keys = list(rows[0])
+    if max(map(len, rows)) == len(keys) > 1:
+        with contextlib.suppress(KeyError):  # the usual case: every line has the same keys
+            return dict(zip(keys, zip(*map(itemgetter(*keys), rows), strict=True), strict=True))
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return {key: [row.get(key) for row in rows] for key in keys}

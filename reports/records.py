@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,20 @@ class Record:
 
     def hours_at(self, step: float) -> float:
         """Device-hours of training up to `step`, interpolated between log lines."""
+        steps, hours = self._clock
+        return float(np.interp(step, steps, hours)) if len(steps) > 1 else np.nan
+
+    @cached_property
+    def _clock(self) -> tuple[np.ndarray, np.ndarray]:
         hours = self.column("device_hours")
-        if not len(hours) or np.isnan(hours).all():
-            return np.nan
         known = ~np.isnan(hours)
         steps = np.concatenate([[0.0], self.column("step")[known]])
-        return float(np.interp(step, steps, np.concatenate([[0.0], hours[known]])))
+        return steps, np.concatenate([[0.0], hours[known]])
+
+    @cached_property
+    def flat_config(self) -> dict[str, Any]:
+        """`section.key` -> value of the config."""
+        return flat(self.config)
 
 
 def read(which: RunLike | Iterable[RunLike] | None = None) -> list[Record]:
@@ -108,6 +117,17 @@ def read(which: RunLike | Iterable[RunLike] | None = None) -> list[Record]:
             names, opened, logs[::2], logs[1::2], strict=True
         )
     ]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`section.key` -> value of nested mappings."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
 
 
 def _open(which: RunLike | Iterable[RunLike] | None) -> list[runs.Run]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness import files
 from reports import likeness, protocols
-from reports.records import Record
+from reports.records import Record, flat
 from reports.summary import BASE, Column, last_figure, quality_columns, step_times, summarise
 
 
@@ -121,7 +121,7 @@ def protocol_entries(records: list[Record]) -> pd.DataFrame:
     found = {f.protocol.digest: f.protocol for record in records for f in record.figures}
     names = protocols.labels(found.values())
     content = {
-        names[digest]: likeness.flat({"n_samples": p.n_samples, "digest": digest, **p.values})
+        names[digest]: flat({"n_samples": p.n_samples, "digest": digest, **p.values})
         for digest, p in found.items()
     }
     return _side_by_side(content, "entry")
@@ -133,7 +133,7 @@ def differences(records: list[Record]) -> pd.DataFrame:
     for record in records:
         info = record.run.info
         config = {key: value for key, value in record.config.items() if key != "description"}
-        content[record.label] = likeness.flat({
+        content[record.label] = flat({
             "config": config, "fingerprint": record.fingerprint, "seed": record.run.seed,
             "data": likeness.data_identity(record), "commit": info.get("commit"),
             "digest": info["digest"],
