@@ -74,7 +74,7 @@ def build(
         "ratios": ratios,
         "not_like_for_like": apart,
         "evaluations": tables.evaluations(found),
-        "projection": tables.projection(found, price),
+        "projection": tables.projection(found, comparison, price),
         "seeds": tables.over_seeds(found, columns, comparison),
         "differences": tables.differences(found),
         "protocols": tables.protocol_entries(found),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+from typing import Any
+
+import numpy as np
 
 from reports import curves, palette, protocols
 from reports.records import Record
 from reports.summary import Column
 
+_FEW = 12  # runs that a legend can name
 _MATPLOTLIB_DASH = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
 
@@ -39,36 +43,43 @@ def _picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(7.2, 3.6), dpi=110)
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    styles = palette.styles(records)
-    lowest = highest = None
-    for label, curve in found.items():
-        if curve is None:
-            continue
-        colour, dash = styles[label]
-        axes.plot(
-            curve.steps, curve.values, _MATPLOTLIB_DASH[dash], color=colour, label=label,
-            marker="o" if marked else None, markersize=4, linewidth=1.5,
-        )
-        positive = curve.values[curve.values > 0]
-        if len(positive):
-            lowest = min(positive.min(), lowest or positive.min())
-            highest = max(positive.max(), highest or positive.max())
+    axes = figure.add_axes((0.09, 0.13, 0.89, 0.77))
+    drawn = {label: curve for label, curve in found.items() if curve is not None}
+    _draw(axes, drawn, palette.styles(records), marked)
+    positive = np.concatenate([curve.values[curve.values > 0] for curve in drawn.values()])
     # Losses and distances fall by factors; shares do not.
-    if lowest and highest / lowest > 8 and not title.startswith(_shares()):
+    falls = len(positive) and positive.max() > 8 * positive.min()
+    if falls and not title.startswith(_shares()):
         axes.set_yscale("log")
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel("step", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(records) <= 12:
+    if len(records) <= _FEW:
         axes.legend(fontsize=8, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _draw(axes: Any, drawn: dict[str, curves.Curve], styles: dict, marked: bool) -> None:
+    if len(drawn) > _FEW:  # one artist for all: hundreds of lines take seconds otherwise
+        from matplotlib.collections import LineCollection
+
+        lines = [np.column_stack([curve.steps, curve.values]) for curve in drawn.values()]
+        colours = [styles[label][0] for label in drawn]
+        axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.8, alpha=0.7))
+        axes.autoscale_view()
+        return
+    for label, curve in drawn.items():
+        colour, dash = styles[label]
+        axes.plot(
+            curve.steps, curve.values, _MATPLOTLIB_DASH[dash], color=colour, label=label,
+            marker="o" if marked else None, markersize=4, linewidth=1.5,
+        )
 
 
 def _shares() -> tuple[str, ...]:

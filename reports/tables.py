@@ -14,7 +14,7 @@ import pandas as pd
 from harness import files
 from reports import likeness, protocols
 from reports.records import Record, flat
-from reports.summary import BASE, Column, last_figure, quality_columns, step_times, summarise
+from reports.summary import BASE, Column, last_figure, quality_columns, summarise
 
 
 def columns_of(records: list[Record]) -> list[Column]:
@@ -151,15 +151,17 @@ def _side_by_side(content: dict[str, dict[str, Any]], name: str) -> pd.DataFrame
     return pd.DataFrame(rows, columns=[name, *content], dtype=object)
 
 
-def projection(records: list[Record], price: float | None = None) -> pd.DataFrame:
+def projection(
+    records: list[Record], table: pd.DataFrame, price: float | None = None
+) -> pd.DataFrame:
     """Time, device-hours and cost to the config's full steps, at the median step time.
 
     Training alone: evaluation, saving and interruptions are not in it.
-    `price`: of one device for one hour.
+    `price`: of one device for one hour. `table`: the comparison.
     """
     rows = []
-    for record in records:
-        seconds, left = step_times(record)[0] / 1e3, max(record.full_steps - record.step, 0)
+    for record, step_ms in zip(records, table["step_ms"], strict=True):
+        seconds, left = step_ms / 1e3, max(record.full_steps - record.step, 0)
         total = record.full_steps * seconds / 3600
         row = {
             "run": record.label, "steps": record.step, "full_steps": record.full_steps,
