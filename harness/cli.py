@@ -96,18 +96,32 @@ def main() -> None:
         root(prog_name="harness")
     except _Signal as received:
         # Files appear whole or not at all, so there is nothing to put right.
-        print(f"harness: {received}: stopped; run the same command again", file=sys.stderr)
-        _exit(75)
+        _end(75, f"{received}: stopped; run the same command again")
     except HarnessError as error:
-        print(f"harness: error: {error}", file=sys.stderr)
-        _exit(error.exit_code)
+        _end(error.exit_code, f"error: {error}")
     except BrokenPipeError:
         # The reader of our output has gone (`harness config show | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _exit(0)
     except MemoryError:
-        print("harness: error: out of memory; lower the batch sizes", file=sys.stderr)
-        _exit(5)
+        _end(5, "error: out of memory; lower the batch sizes")
+    except Exception as error:
+        _tell_launcher(1, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _end(code: int, message: str) -> None:
+    print(f"harness: {message}", file=sys.stderr)
+    _tell_launcher(code, message.removeprefix("error: "))
+    _exit(code)
+
+
+def _tell_launcher(code: int, message: str) -> None:
+    """One of several workers leaves its error where the process that launched them looks."""
+    if "HARNESS_RANK_REPORTS" in os.environ:
+        from harness import launch
+
+        launch.report_error(code, message)
 
 
 def _exit(code: int) -> None:

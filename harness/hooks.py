@@ -12,6 +12,7 @@ from harness.configs import Config
 from harness.errors import EnvironmentFault
 from harness.step import Trainer
 from harness.train import Hooks
+from models.uvit import UViT
 
 _REMEDY = "put it there, or give --no-eval: `harness eval` can be run later"
 
@@ -52,23 +53,28 @@ def save_sample_grid(run: runs.Run, trainer: Trainer, directory: Path) -> None:
     laid side by side.
     """
     path = run.sample_grid(trainer.step)
-    if path.exists():
+    if trainer.world.lead(float(path.exists())):
         return
+    with trainer.averaged() as averaged:
+        if trainer.world.leads:
+            _draw_grid(run.config, averaged, trainer.schedule.alphas_cumprod, directory, path)
+    trainer.world.meet()
+
+
+def _draw_grid(
+    config: Config, model: UViT, alphas_cumprod: np.ndarray, directory: Path, path: Path
+) -> None:
     from models import autoencoder
 
-    config, model = run.config, run.config.model
-    context_shape = (model.num_text_tokens, model.clip_dim)
+    context_shape = (config.model.num_text_tokens, config.model.clip_dim)
     prompts, contexts = data.run_vis(directory, context_shape)
     if not prompts:
         return
-    with trainer.ema.applied(trainer.model) as averaged:
-        latents = sampling.sample_latents(
-            averaged, contexts, data.empty_context(directory, context_shape),
-            range(len(prompts)),
-            protocol=protocols.get(config.eval.train_protocol),
-            alphas_cumprod=trainer.schedule.alphas_cumprod,
-            batch_size=min(config.eval.batch_size, len(prompts)),
-        )
+    latents = sampling.sample_latents(
+        model, contexts, data.empty_context(directory, context_shape), range(len(prompts)),
+        protocol=protocols.get(config.eval.train_protocol), alphas_cumprod=alphas_cumprod,
+        batch_size=min(config.eval.batch_size, len(prompts)),
+    )
     images = making.decode(
         autoencoder.load(directory / "vae"), latents,
         latent_scale=config.diffusion.latent_scale, batch_size=config.eval.decode_batch_size,
@@ -77,14 +83,20 @@ def save_sample_grid(run: runs.Run, trainer: Trainer, directory: Path) -> None:
 
 
 def evaluate_now(run: runs.Run, trainer: Trainer, directory: Path) -> None:
-    """Evaluate the EMA weights as they are; a finished or begun evaluation is gone on with."""
+    """Evaluate the EMA weights as they are; a finished or begun evaluation is gone on with.
+
+    Every process of a job makes its share of the samples.
+    """
+    world = trainer.world
     protocol = protocols.get(run.config.eval.train_protocol)
     task = evaluate.Task(
-        run.config, protocol, directory, run.evaluation(trainer.step, protocol.name), trainer.step
+        run.config, protocol, directory, run.evaluation(trainer.step, protocol.name),
+        trainer.step, shard=(world.rank, world.size), barrier=world.meet,
     )
-    average = trainer.ema.state()
-    with trainer.ema.applied(trainer.model) as averaged:
+    average = trainer.average()
+    with trainer.averaged() as averaged:
+        exact = str(averaged.dtype).endswith("float32")
         evaluate.evaluate(
-            task, average, checkpoints.tensors_digest(average),
-            model=averaged if str(averaged.dtype).endswith("float32") else None,
+            task, average, checkpoints.tensors_digest(average), model=averaged if exact else None
         )
+    world.meet()

@@ -25,7 +25,8 @@ class Chrono:
         self._seen = 0
         self._waited = self._paused = 0.0
         self._reset()
-        self._mark = time.perf_counter()
+        self._mark = self._busy_mark = time.perf_counter()
+        self._busy_paused = 0.0
 
     def _reset(self) -> None:
         self._steps: list[float] = []
@@ -46,6 +47,7 @@ class Chrono:
             yield
         finally:
             self._paused += time.perf_counter() - began
+            self._busy_paused += time.perf_counter() - began
 
     def step_done(self) -> None:
         """A step has ended, its results computed (the loss was read)."""
@@ -55,6 +57,13 @@ class Chrono:
             self._waits.append(self._waited)
         self._seen += 1
         self._mark, self._waited, self._paused = now, 0.0, 0.0
+
+    def busy(self, waited: float) -> tuple[float, float]:
+        """(seconds computing, seconds waiting for other processes) since this was last asked."""
+        now = time.perf_counter()
+        passed = now - self._busy_mark - self._busy_paused
+        self._busy_mark, self._busy_paused = now, 0.0
+        return max(passed - waited, 0.0), waited
 
     def lap(self) -> dict[str, Any]:
         """Figures since the last lap; None where no step was timed.

@@ -44,19 +44,19 @@ class AdamW:
 
     def __init__(self, parameters: Mapping[str, paddle.Tensor], optim: Optim):
         self._optim = optim
-        self._parameters = dict(parameters)
-        zeros = {n: paddle.zeros(p.shape, "float32") for n, p in self._parameters.items()}
+        self.parameters = dict(parameters)
+        zeros = {n: paddle.zeros(p.shape, "float32") for n, p in self.parameters.items()}
         self._moment1 = zeros
-        self._moment2 = {n: paddle.zeros(p.shape, "float32") for n, p in self._parameters.items()}
+        self._moment2 = {n: paddle.zeros(p.shape, "float32") for n, p in self.parameters.items()}
         self._master = {
             n: p.detach().astype("float32")
-            for n, p in self._parameters.items()
+            for n, p in self.parameters.items()
             if p.dtype != paddle.float32
         }
 
     def weights(self) -> dict[str, paddle.Tensor]:
         """The float32 weights: the parameters themselves, or their master weights."""
-        return {n: self._master.get(n, p) for n, p in self._parameters.items()}
+        return {n: self._master.get(n, p) for n, p in self.parameters.items()}
 
     @paddle.no_grad()
     def apply(self, gradients: Mapping[str, paddle.Tensor], *, step: int, lr: float) -> None:
@@ -67,7 +67,7 @@ class AdamW:
             paddle.to_tensor([np.float32(beta**step)], place=paddle.CPUPlace())
             for beta in (o.beta1, o.beta2)
         ]
-        for name, parameter in self._parameters.items():
+        for name, parameter in self.parameters.items():
             master = self._master.get(name)
             # Positions after the tensors: beta1, beta2, epsilon, lr_ratio, weight decay,
             # with_decay, lazy_mode, rows for multi-threading, multi_precision, global beta powers.
@@ -84,11 +84,11 @@ class AdamW:
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from what `state()` gave; DataError names what does not fit."""
-        expected = {f"moment{k}.{n}" for k in (1, 2) for n in self._parameters}
+        expected = {f"moment{k}.{n}" for k in (1, 2) for n in self.parameters}
         if set(state) != expected:
             odd = sorted(set(state) ^ expected)[0]
             raise DataError(f"optimizer state does not fit the model: {odd} is missing or unknown")
-        for name, parameter in self._parameters.items():
+        for name, parameter in self.parameters.items():
             for prefix, moments in (("moment1", self._moment1), ("moment2", self._moment2)):
                 value = state[f"{prefix}.{name}"]
                 if list(value.shape) != parameter.shape or value.dtype != np.float32:
@@ -97,18 +97,26 @@ class AdamW:
 
     def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Set the parameters (and master weights) from float32 arrays; DataError if they differ."""
-        if set(weights) != set(self._parameters):
-            odd = sorted(set(weights) ^ set(self._parameters))[0]
-            raise DataError(f"weights do not fit the model: {odd} is missing or unknown")
-        for name, parameter in self._parameters.items():
-            if list(weights[name].shape) != parameter.shape:
-                raise DataError(
-                    f"weights do not fit the model: {name} is {list(weights[name].shape)}, "
-                    f"expected {parameter.shape}"
-                )
-            parameter.set_value(weights[name].astype(parameter.numpy().dtype))
-            if name in self._master:
-                self._master[name].set_value(weights[name])
+        load_weights(self.parameters, weights)
+        for name, master in self._master.items():
+            master.set_value(weights[name])
+
+
+def load_weights(
+    parameters: Mapping[str, paddle.Tensor], weights: Mapping[str, np.ndarray]
+) -> None:
+    """Set `parameters` from float32 arrays of the same names and shapes; else DataError."""
+    if set(weights) != set(parameters):
+        odd = sorted(set(weights) ^ set(parameters))[0]
+        raise DataError(f"weights do not fit the model: {odd} is missing or unknown")
+    for name, parameter in parameters.items():
+        if list(weights[name].shape) != parameter.shape:
+            raise DataError(
+                f"weights do not fit the model: {name} is {list(weights[name].shape)}, "
+                f"expected {parameter.shape}"
+            )
+    for name, parameter in parameters.items():
+        parameter.set_value(paddle.to_tensor(weights[name]).astype(parameter.dtype))
 
 
 def clip_by_global_norm(gradients: dict[str, paddle.Tensor], max_norm: float) -> float:

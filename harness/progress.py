@@ -15,15 +15,19 @@ class Progress:
     """Counts finished units of `total`; shows rate and time left. A context manager.
 
     `start`: units that were finished earlier (a resume); they do not count in the rate.
+    `silent`: this process says nothing (another one of the job does).
     """
 
-    def __init__(self, total: int, label: str, *, start: int = 0, unit: str = "it"):
+    def __init__(
+        self, total: int, label: str, *, start: int = 0, unit: str = "it", silent: bool = False
+    ):
         self._total, self._label, self._unit = total, label, unit
         self._done = self._start = start
         self._began = self._spoke = time.monotonic()
         self._postfix = ""
         self._bar: Any = None
-        if sys.stderr.isatty():
+        self._silent = silent
+        if sys.stderr.isatty() and not silent:
             from tqdm import tqdm
 
             self._bar = tqdm(
@@ -66,6 +70,8 @@ class Progress:
             say(message)
 
     def _line(self) -> None:
+        if self._silent:
+            return
         now = time.monotonic()
         rate = (self._done - self._start) / max(now - self._began, 1e-9)
         left = (self._total - self._done) / rate if rate else float("inf")

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import paddle
 
-from harness import seeds
+from harness import reduction, seeds
 from harness.configs import Config
 from harness.data import Batch
 from harness.errors import DataError, EnvironmentFault, HarnessError
-from harness.optim import AdamW, clip_by_global_norm, learning_rate
+from harness.optim import AdamW, clip_by_global_norm, learning_rate, load_weights
+from harness.parallel import World, check_shards
 from models.diffusion import Schedule
 from models.ema import EMA
 from models.uvit import UViT
 
 
 class Trainer:
-    """Weights, optimizer and EMA at `step` (steps done). Everything it does is by step number."""
+    """Weights, optimizer and EMA at `step` (steps done). Everything it does is by step number.
 
-    def __init__(self, config: Config, seed: int):
-        _refuse_impossible(config)
+    In a `world` of several processes every one has all weights; with
+    `train.shard_optimizer` each keeps moments and EMA of its own part of the parameters.
+    """
+
+    def __init__(self, config: Config, seed: int, world: World | None = None):
+        self.world = world or World.alone()
+        _refuse_impossible(config, self.world)
         self.config = config
         self.step = 0
         model = config.model.model_dump()
@@ -37,40 +44,45 @@ class Trainer:
         self.schedule = Schedule(
             diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
         )
-        self.ema = EMA(self.model, config.ema.decay)
         precision = config.train.precision
         if precision != "fp32" and config.train.amp_level == "O2":
             paddle.amp.decorate(self.model, level="O2", dtype=_DTYPE[precision])
-        self.optimizer = AdamW(dict(self.model.named_parameters()), config.optim)
+        parameters = dict(self.model.named_parameters())
+        sizes = {name: parameter.size for name, parameter in parameters.items()}
+        self._shapes = {name: parameter.shape for name, parameter in parameters.items()}
+        self._owners = self.world.owners(sizes) if config.train.shard_optimizer else None
+        self.optimizer = AdamW({n: parameters[n] for n in self._own(parameters)}, config.optim)
+        self.ema = EMA(self.optimizer.weights(), config.ema.decay)
         self.scale = LossScale() if precision == "fp16" else None
+        self._reduction = reduction.make(self.model, config, self.world)
 
-    def train(self, batches: Iterable[Batch]) -> float:
-        """One optimizer step on the micro-batches of one global batch; returns its mean loss.
+    def train(self, batches: Iterable[tuple[int, Batch]], *, stop: bool = False) -> tuple[float, bool]:
+        """One optimizer step on this process's (shard, micro-batch) pairs of one global batch.
 
-        Every micro-batch weighs by its number of samples. HarnessError (naming the
-        step) if the loss is not finite; the weights are then those of the step before.
+        Returns the global batch's mean loss, and whether any process said `stop`.
+        NonFiniteLoss names the step; the weights are then those of the step before.
         """
         size = self.config.train.global_batch_size
-        loss = 0.0
-        for batch in batches:
-            loss += self._backward(batch, len(batch.timesteps) / size)
+        collect = self._reduction.begin()
+        for shard, batch in batches:
+            weight = len(batch.timesteps) / size
+            scale = self.scale.value if self.scale else 1.0
+            collect.add(partial(self._loss, batch), weight, scale, shard)
+        gradients, loss, stopping = collect.finish(stop)
         if not math.isfinite(loss):
             self.model.clear_gradients()
             raise NonFiniteLoss(
                 f"the loss became {loss} at step {self.step + 1}",
                 remedy="lower optim.lr, or check the data; the last checkpoint is untouched",
             )
-        self._update()
-        return loss
+        self._update(gradients)
+        return loss, stopping
 
-    def _backward(self, batch: Batch, weight: float) -> float:
+    def _loss(self, batch: Batch) -> paddle.Tensor:
         with self._autocast():
-            loss = self.schedule.loss(
-                self.model, batch.latents, batch.noise, batch.timesteps, batch.context
+            return self.schedule.loss(
+                self._reduction.model, batch.latents, batch.noise, batch.timesteps, batch.context
             )
-        scale = self.scale.value if self.scale else 1.0
-        (loss * (weight * scale)).backward()
-        return float(loss) * weight
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         train = self.config.train
@@ -78,9 +90,8 @@ class Trainer:
             return contextlib.nullcontext()
         return paddle.amp.auto_cast(level=train.amp_level, dtype=_DTYPE[train.precision])
 
-    def _update(self) -> None:
+    def _update(self, gradients: dict[str, paddle.Tensor]) -> None:
         optim = self.config.optim
-        gradients = {n: p.grad for n, p in self.model.named_parameters()}
         usable = self.scale is None or self.scale.unscale(gradients)
         self.step += 1
         if usable:
@@ -89,29 +100,80 @@ class Trainer:
             lr = learning_rate(optim, self.step, self.config.train.max_steps)
             self.optimizer.apply(gradients, step=self.step, lr=lr)
             self.ema.update(self.optimizer.weights())
+            self._share_weights()
         self.model.clear_gradients()
 
+    def _own(self, names: Iterable[str]) -> list[str]:
+        """Names of the parameters whose moments and EMA this process keeps."""
+        return [n for n in names if self._owners is None or self._owners[n] == self.world.rank]
+
+    def _share_weights(self) -> None:
+        """Give everybody the weights that each has updated for the parameters it owns."""
+        if self._owners is None or self.world.size == 1:
+            return
+        own = {n: _array(self.optimizer.parameters[n]) for n in self.optimizer.parameters}
+        everything = self.world.spread(own, self._shapes, self._owners)
+        for name, parameter in self.model.named_parameters():
+            if name not in own:
+                parameter.set_value(paddle.to_tensor(everything[name]).astype(parameter.dtype))
+
+    def _whole(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays of all parameters from those of each process's own."""
+        if self._owners is None or self.world.size == 1:
+            return arrays
+        return self.world.spread(arrays, self._shapes, self._owners)
+
+    def average(self) -> dict[str, np.ndarray]:
+        """The EMA weights, float32, whole on every process (all of them must ask)."""
+        return self._whole(self.ema.state())
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[UViT]:
+        """Within, the model has the EMA weights; its own come back bit for bit after."""
+        own = {n: paddle.assign(p.detach()) for n, p in self.model.named_parameters()}
+        average = self.average()
+        try:
+            for name, parameter in self.model.named_parameters():
+                parameter.set_value(paddle.to_tensor(average[name]).astype(parameter.dtype))
+            yield self.model
+        finally:
+            for name, parameter in self.model.named_parameters():
+                parameter.set_value(own[name])
+
     def state(self) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-        """(parts, state) for a checkpoint: copies, float32."""
-        parts = {
-            "model": {n: t.numpy() for n, t in self.optimizer.weights().items()},
-            "ema": self.ema.state(),
-            "optimizer": self.optimizer.state(),
-        }
+        """(parts, state) for a checkpoint: copies, float32, the same whatever the world."""
+        optimizer = self.optimizer.state()
+        moments = {}
+        for k in ("moment1", "moment2"):
+            own = {n.removeprefix(f"{k}."): a for n, a in optimizer.items() if n.startswith(k)}
+            moments |= {f"{k}.{n}": a for n, a in self._whole(own).items()}
+        weights = {n: t.numpy() for n, t in self.optimizer.weights().items()}
+        parts = {"model": self._whole(weights), "ema": self.average(), "optimizer": moments}
         return parts, {"loss_scale": self.scale.state() if self.scale else None}
 
     def load(
         self, step: int, parts: dict[str, dict[str, np.ndarray]], state: dict[str, Any]
     ) -> None:
-        """Continue from a checkpoint; DataError if it does not fit the model."""
-        self.optimizer.load_weights(parts["model"])
-        self.ema.load(parts["ema"])
-        self.optimizer.load(parts["optimizer"])
+        """Continue from a checkpoint of any world; DataError if it does not fit the model."""
+        named = dict(self.model.named_parameters())
+        load_weights(named, parts["model"])
+        self.optimizer.load_weights(self._part(parts["model"], named))
+        self.ema.load(self._part(parts["ema"], named))
+        keys = [f"moment{k}.{n}" for k in (1, 2) for n in named]
+        self.optimizer.load(self._part(parts["optimizer"], keys))
         if self.scale is not None:
             if not isinstance(state.get("loss_scale"), dict):
                 raise DataError("the checkpoint has no loss scale; it was not trained in fp16")
             self.scale.load(state["loss_scale"])
         self.step = step
+
+    def _part(self, arrays: dict[str, np.ndarray], known: Iterable[str]) -> dict[str, np.ndarray]:
+        """`arrays` less what other processes own; names that nobody knows stay, to be refused."""
+        if self._owners is None:
+            return arrays
+        own = set(self._own(self._shapes))
+        others = {n for n in known if n.removeprefix("moment1.").removeprefix("moment2.") not in own}
+        return {n: a for n, a in arrays.items() if n not in others}
 
 
 class NonFiniteLoss(HarnessError):
@@ -153,8 +215,17 @@ class LossScale:
 _DTYPE = {"fp16": "float16", "bf16": "bfloat16"}
 
 
-def _refuse_impossible(config: Config) -> None:
-    """Half precision on a CPU would silently be fp32 (paddle's auto_cast does nothing there)."""
+def _array(tensor: paddle.Tensor) -> np.ndarray:
+    return tensor.astype("float32").numpy()
+
+
+def _refuse_impossible(config: Config, world: World) -> None:
+    """What no process could do, refused before memory is taken.
+
+    Half precision on a CPU would silently be fp32 (paddle's auto_cast does nothing there).
+    """
+    if config.train.reduction == "fixed-order":
+        check_shards(config.train.shards, world)
     if config.train.precision != "fp32" and not paddle.device.get_device().startswith("gpu"):
         raise EnvironmentFault(
             f"train.precision = {config.train.precision!r} needs a GPU: paddle's CPU build has no "

@@ -12,10 +12,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness import checkpoints, data, fingerprint, measure, runs
+import numpy as np
+
+from harness import checkpoints, configs, data, fingerprint, measure, parallel, runs
 from harness.configs import Config, schema
 from harness.errors import EnvironmentFault, HarnessError, Interrupted
 from harness.optim import learning_rate
+from harness.parallel import World
 from harness.progress import Progress, say
 from harness.step import Trainer
 
@@ -39,8 +42,9 @@ class Plan:
     directory: Path
     data: Path
     workers: int
-    hooks: Hooks = field(default_factory=Hooks)
+    hooks: Callable[[], Hooks] = Hooks  # asked for when the data was found to be sound
     until: int | None = None  # stop after this step; the run can be gone on with
+    world: World = field(default_factory=World.alone)
 
 
 def train(plan: Plan) -> runs.Run:
@@ -55,29 +59,35 @@ def train(plan: Plan) -> runs.Run:
         try:
             with stop.at_once():  # nothing is at stake yet
                 source = data.open_source(config, plan.seed, plan.data)
-                stack.enter_context(runs.locked(plan.directory))
+                hooks = plan.hooks()
+                if plan.world.leads:
+                    stack.enter_context(runs.locked(plan.directory))
                 run, trainer = _open(plan, source)
         except StopNow:
             raise Interrupted(
                 "stopped before the first step", remedy="run the same command again to continue"
             ) from None
-        _loop(run, trainer, source, plan, stop)
+        _loop(run, trainer, source, plan, hooks, stop)
     return run
 
 
 def _open(plan: Plan, source: data.Source) -> tuple[runs.Run, Trainer]:
     """Begin the run, or continue it from its newest valid checkpoint."""
-    stack = stack_with(source)
+    world = plan.world
+    stack = stack_with(source, plan.config, world)
+    trainer = Trainer(plan.config, plan.seed, world)
+    if not world.leads:
+        return _follow(plan, trainer)
     run = runs.create(
         plan.directory, plan.config, plan.seed, fingerprint=stack,
         data=data.describe(plan.data, source),
         commit=fingerprint.git_commit(),
     )
-    trainer = Trainer(plan.config, plan.seed)
     found = checkpoints.newest_valid(
         run.checkpoints, run.checkpoint_steps(), config_digest=run.info["digest"], seed=run.seed,
         warn=say,
     )
+    world.lead(float(found.step if found else 0))
     if found is not None:
         trainer.load(found.step, found.parts, found.state)
         say(f"continuing {run.directory} from step {found.step}")
@@ -88,59 +98,87 @@ def _open(plan: Plan, source: data.Source) -> tuple[runs.Run, Trainer]:
     return run, trainer
 
 
-def stack_with(source: data.Source) -> dict[str, Any]:
-    """The fingerprint of this process, and of the form that it reads the data in."""
-    return {**fingerprint.collect(), "data.context_dtype": source.split.context_dtype}
+def stack_with(
+    source: data.Source, config: Config, world: World | None = None
+) -> dict[str, Any]:
+    """The fingerprint of this process, and of the form that it reads the data in.
+
+    Where shards are added in a fixed order, the number of processes changes no bit,
+    and is left out.
+    """
+    size = world.size if world and config.train.reduction == "fast" else 1
+    stack = fingerprint.collect(world_size=size)
+    return {**stack, "data.context_dtype": source.split.context_dtype}
 
 
-def micro_batches(config: Config, start: int) -> Iterator[tuple[int, range]]:
-    """(0-based step, global sample numbers) of every micro-batch from step `start` on."""
+def _follow(plan: Plan, trainer: Trainer) -> tuple[runs.Run, Trainer]:
+    """What `_open` does, on the processes that do not write."""
+    digest = configs.digest(plan.config)
+    info = {"config": configs.resolved(plan.config), "digest": digest, "seed": plan.seed}
+    run = runs.Run(plan.directory, info)
+    step = int(plan.world.lead(0.0))
+    if step:
+        found = checkpoints.load(run.checkpoint(step), config_digest=digest, seed=plan.seed)
+        trainer.load(found.step, found.parts, found.state)
+    return run, trainer
+
+
+def shares(config: Config, world: World) -> list[tuple[int, range]]:
+    """(shard, positions in the global batch) of the micro-batches that a process takes."""
+    train = config.train
+    return list(parallel.micro_batches(
+        global_batch_size=train.global_batch_size, micro_batch_size=train.micro_batch_size,
+        shards=train.shards if train.reduction == "fixed-order" else None, world=world,
+    ))
+
+
+def micro_batches(
+    config: Config, start: int, world: World | None = None
+) -> Iterator[tuple[int, range]]:
+    """(0-based step, global sample numbers) of a process's micro-batches from step `start` on."""
     size = config.train.global_batch_size
-    micro = min(config.train.micro_batch_size, size)
+    parts = shares(config, world or World.alone())
     for step in range(start, config.train.max_steps):
-        for first in range(step * size, (step + 1) * size, micro):
-            yield step, range(first, first + micro)
+        for _, part in parts:
+            yield step, range(step * size + part.start, step * size + part.stop)
 
 
 def _loop(
-    run: runs.Run, trainer: Trainer, source: data.Source, plan: Plan, stop: _Stop
+    run: runs.Run, trainer: Trainer, source: data.Source, plan: Plan, hooks: Hooks, stop: _Stop
 ) -> None:
-    settings = run.config.train
+    settings, world = run.config.train, plan.world
     end = min(settings.max_steps, plan.until or settings.max_steps)
-    per_step = settings.global_batch_size // min(
-        settings.micro_batch_size, settings.global_batch_size
+    parts = shares(run.config, world)
+    batches = data.prefetch(
+        source, micro_batches(run.config, trainer.step, world), plan.workers
     )
-    parts = micro_batches(run.config, trainer.step)
-    batches = data.prefetch(source, parts, plan.workers)
-    chrono = measure.Chrono(settings.global_batch_size)
-    metrics = runs.Lines(run.metrics_file, keep_through=trainer.step)
-    timing = runs.Lines(run.timing_file, keep_through=trainer.step)
-    log = _Log(run.config, metrics, timing, chrono)
-    expected = [s for s in logged_steps(settings, trainer.step) if s > run.first_step]
-    if missing := [s for s in expected if s not in metrics.steps]:
-        say(f"warning: {run.metrics_file} lacks {len(missing)} lines, first that of {missing[0]}")
+    log = _Log(run, world, keep_through=trainer.step)
 
-    def taken() -> Iterator[data.Batch]:
-        for _ in range(per_step):
-            stop.check()
-            with chrono.waiting():
+    def taken() -> Iterator[tuple[int, data.Batch]]:
+        for shard, _ in parts:
+            if world.size == 1:  # several processes leave a step together, or not at all
+                stop.check()
+            with log.chrono.waiting():
                 batch = next(batches)
-            yield batch
+            yield shard, batch
 
     label = f"train {run.name}"
     try:
-        with Progress(end, label, start=trainer.step, unit="step") as progress:
+        with Progress(
+            end, label, start=trainer.step, unit="step", silent=not world.leads
+        ) as progress:
             # What a kill cut off beside this step is made up for; what is there stays.
             with progress.pause():
-                _beside(run, trainer, plan.hooks, stop, log)
+                _beside(run, trainer, hooks, stop, log)
             while trainer.step < end:
-                loss = trainer.train(taken())
-                chrono.step_done()
+                loss, stopping = trainer.train(taken(), stop=stop.asked)
+                stop.asked = stop.asked or stopping
+                log.chrono.step_done()
                 log.step(trainer.step, loss)
                 progress.advance(loss=f"{loss:.4f}")
-                with chrono.pause(), progress.pause():
+                with log.chrono.pause(), progress.pause():
                     _save_if_due(run, trainer, stop, log, end)
-                    _beside(run, trainer, plan.hooks, stop, log)
+                    _beside(run, trainer, hooks, stop, log)
     except StopNow:
         # Weights, log and step are those of the last finished step wherever this comes from.
         if trainer.step and trainer.step not in run.checkpoint_steps():
@@ -149,8 +187,7 @@ def _loop(
         raise _interrupted(trainer.step) from None
     finally:
         batches.close()
-        metrics.close()
-        timing.close()
+        log.close()
 
 
 def _save_if_due(
@@ -201,16 +238,23 @@ def _interrupted(step: int) -> Interrupted:
 def save(run: runs.Run, trainer: Trainer) -> None:
     """Write the checkpoint of the trainer's step, then drop the oldest ones."""
     parts, state = trainer.state()
-    checkpoints.save(
-        run.checkpoint(trainer.step),
-        checkpoints.Checkpoint(trainer.step, parts, state),
-        config_digest=run.info["digest"],
-        seed=run.seed,
-        config=run.info["config"],
-    )
+    if trainer.world.leads:
+        checkpoints.save(
+            run.checkpoint(trainer.step),
+            checkpoints.Checkpoint(trainer.step, parts, state),
+            config_digest=run.info["digest"],
+            seed=run.seed,
+            config=run.info["config"],
+        )
+        _prune(run, trainer.step)
+    # Nobody goes on, or away, before it is on disk.
+    trainer.world.meet()
+
+
+def _prune(run: runs.Run, newest: int) -> None:
     settings = run.config.train
     # Later ones are broken (or foreign): they were passed over, and are written again.
-    steps = [step for step in run.checkpoint_steps() if step <= trainer.step]
+    steps = [step for step in run.checkpoint_steps() if step <= newest]
     checkpoints.prune(
         run.checkpoints, steps, keep=settings.keep_checkpoints, every=settings.save_steps,
         last=settings.max_steps,
@@ -224,25 +268,59 @@ def logged_steps(settings: schema.Train, through: int) -> list[int]:
 
 
 class _Log:
-    """Writes metrics.jsonl and timing.jsonl at step 1, every log_steps and the last step."""
+    """Writes metrics.jsonl and timing.jsonl at step 1, every log_steps and the last step.
 
-    def __init__(
-        self, config: Config, metrics: runs.Lines, timing: runs.Lines, chrono: measure.Chrono
-    ):
-        self._config, self._metrics, self._timing = config, metrics, timing
-        self._chrono = chrono
+    All processes of a job take part, for their figures; the first one writes.
+    """
+
+    def __init__(self, run: runs.Run, world: World, *, keep_through: int):
+        self._config, self._world = run.config, world
+        self.chrono = measure.Chrono(self._config.train.global_batch_size)
+        self._metrics = self._timing = None
+        if not world.leads:
+            return
+        self._metrics = runs.Lines(run.metrics_file, keep_through=keep_through)
+        self._timing = runs.Lines(run.timing_file, keep_through=keep_through)
+        expected = logged_steps(self._config.train, keep_through)
+        expected = [step for step in expected if step > run.first_step]
+        if missing := [s for s in expected if s not in self._metrics.steps]:
+            say(f"warning: {run.metrics_file} lacks {len(missing)} lines, the first that of step "
+                f"{missing[0]}")
 
     def step(self, step: int, loss: float) -> None:
         train = self._config.train
         if step != 1 and step % train.log_steps and step != train.max_steps:
             return
+        timing = {**measure.snapshot(self.chrono), **self._ranks()}
+        if self._metrics is None or self._timing is None:
+            return
         lr = learning_rate(self._config.optim, step, train.max_steps)
         self._metrics.append({"step": step, "loss": loss, "loss_hex": loss.hex(), "lr": lr})
-        self._timing.append({"step": step, **measure.snapshot(self._chrono)})
+        self._timing.append({"step": step, **timing})
+
+    def _ranks(self) -> dict[str, Any]:
+        """What each process adds: computing (its steps less its waiting), and who is slowest."""
+        if self._world.size == 1:
+            return {"devices": 1}
+        busy, waited = self.chrono.busy(self._world.waited)
+        self._world.waited = 0.0
+        told = self._world.gather(np.array([busy, waited], np.float64))
+        each = [float(values[0]) for values in told]
+        share = [float(v[1]) / max(float(v[0] + v[1]), 1e-9) for v in told]
+        return {
+            "devices": self._world.size,
+            "rank_busy_seconds": each,
+            "slowest_rank": each.index(max(each)),
+            "communication_share": min(share),
+        }
 
     def sync(self) -> None:
-        self._metrics.sync()
-        self._timing.sync()
+        for lines in filter(None, (self._metrics, self._timing)):
+            lines.sync()
+
+    def close(self) -> None:
+        for lines in filter(None, (self._metrics, self._timing)):
+            lines.close()
 
 
 class StopNow(BaseException):
@@ -288,7 +366,9 @@ class _Stop:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked, self._since = True, time.monotonic()
-        signal.signal(number, self._former[number])
+        # Paddle's launcher sends SIGTERM three times within a second and means one.
+        once = number == signal.SIGTERM and parallel.started_by_launch()
+        signal.signal(number, signal.SIG_IGN if once else self._former[number])
         if self._at_once:
             self._at_once = False
             raise StopNow

@@ -11,9 +11,10 @@ from typing import Any
 from harness import audit, checkpoints, compare, configs, data, fingerprint, runs
 from harness.compare import DIFFERENT, IDENTICAL
 from harness.errors import DataError, UsageError
+from harness.parallel import World
 from harness.progress import Progress
 from harness.step import NonFiniteLoss, Trainer
-from harness.train import micro_batches, stack_with
+from harness.train import micro_batches, shares, stack_with
 
 SCHEMA = 1
 
@@ -80,7 +81,7 @@ def _unusable(run: runs.Run, start: int) -> audit.Finding | None:
 def _compare_stacks(
     run: runs.Run, report: dict[str, Any], end: int, source: data.Source
 ) -> None:
-    stack = runs.stack_differences(run, stack_with(source))
+    stack = runs.stack_differences(run, stack_with(source, run.config))
     for change in run.stack_changes():
         if change["step"] < end:
             after = f"after step {change['step']}"
@@ -117,15 +118,14 @@ def _repeat(
         found = checkpoints.load(
             run.checkpoint(start), config_digest=run.info["digest"], seed=run.seed)
         trainer.load(found.step, found.parts, found.state)
-    settings = config.train
-    per_step = -(-settings.global_batch_size // settings.micro_batch_size)
+    shards = [shard for shard, _ in shares(config, World.alone())]
     batches = data.prefetch(source, micro_batches(config, start), config.data.num_workers)
     with contextlib.closing(batches), Progress(
         end, f"verify {run.name}", start=start, unit="step"
     ) as progress:
         while trainer.step < end:
             try:
-                loss = trainer.train(next(batches) for _ in range(per_step))
+                loss, _ = trainer.train(zip(shards, batches))
             except NonFiniteLoss as error:
                 report["findings"].append(audit.finding("the repetition", str(error)))
                 return

@@ -4,16 +4,25 @@ import pytest
 
 from harness import data
 from harness.errors import DataError, EnvironmentFault
+from harness.parallel import World, micro_batches
 from harness.step import LossScale, NonFiniteLoss, Trainer
 from tests.fixtures import tiny_config
 
 
-def steps(trainer, source, count, micro=4):
+def steps(trainer, source, count):
     losses = []
+    train = trainer.config.train
     for _ in range(count):
-        first = trainer.step * 8
-        parts = (range(first + at, first + at + micro) for at in range(0, 8, micro))
-        losses.append(trainer.train(source.batch(trainer.step, part) for part in parts))
+        first = trainer.step * train.global_batch_size
+        parts = micro_batches(
+            global_batch_size=train.global_batch_size, micro_batch_size=train.micro_batch_size,
+            shards=train.shards if train.reduction == "fixed-order" else None, world=World.alone(),
+        )
+        batches = (
+            (shard, source.batch(trainer.step, range(first + at.start, first + at.stop)))
+            for shard, at in parts
+        )
+        losses.append(trainer.train(batches)[0])
     return losses
 
 
@@ -45,14 +54,21 @@ def test_a_resumed_trainer_goes_on_to_the_same_bits(features):
 
 
 def test_accumulated_micro_batches_are_the_whole_batch(features):
-    config = tiny_config()
+    config = tiny_config("train.micro_batch_size=8")
     source = data.open_source(config, 1, features)
-    whole, parts = Trainer(config, 1), Trainer(config, 1)
-    assert steps(whole, source, 2, micro=8) == pytest.approx(steps(parts, source, 2, micro=2))
+    whole, parts = Trainer(config, 1), Trainer(tiny_config("train.micro_batch_size=2"), 1)
+    assert steps(whole, source, 2) == pytest.approx(steps(parts, source, 2))
     for name, parameter in whole.model.named_parameters():
         other = dict(parts.model.named_parameters())[name].numpy()
         # Adam divides by the gradient's own size, so rounding shows where gradients vanish.
         assert np.abs(parameter.numpy() - other).max() < 4 * config.optim.lr, name
+
+
+def test_fixed_order_is_the_same_sum_in_another_order(features):
+    fixed = tiny_config("train.reduction=fixed-order", "train.shards=4", "train.micro_batch_size=1")
+    source = data.open_source(fixed, 1, features)
+    a, b = Trainer(fixed, 1), Trainer(tiny_config(), 1)
+    assert steps(a, source, 3) == pytest.approx(steps(b, source, 3), rel=1e-4)
 
 
 def test_training_moves_weights_and_the_average_follows(features):
@@ -88,7 +104,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(features):
     batch = source.batch(1, range(8, 16))
     batch.latents[0, 0, 0, 0] = np.nan
     with pytest.raises(NonFiniteLoss, match="step 2"):
-        trainer.train([batch])
+        trainer.train([(0, batch)])
     assert weights(trainer) == before and trainer.step == 1
 
 
