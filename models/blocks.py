@@ -50,12 +50,12 @@ class Block(nn.Layer):
         self.norm2 = nn.LayerNorm(dim, epsilon=1e-5)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.skip_linear = linear(2 * dim, dim) if skip else None
-        self.tome = None
 
-    def forward(self, x, skip=None, first: int = 0):
+    def forward(self, x, skip=None, first: int = 0, merging=None):
         """[B, L, D] -> [B, L - first, D]: tokens before `first` are attended to, and not returned.
 
-        `skip` is the long skip, [B, L, D].
+        `skip` is the long skip, [B, L, D]; `merging` (models.tome) has the branches run on fewer
+        tokens.
         """
         # A tensor of its own gathers this block's gradients before the long skip's is added.
         # Recompute adds them in that order too, so that it leaves the bits as they are.
@@ -64,9 +64,8 @@ class Block(nn.Layer):
             joined = paddle.concat([x, skip], axis=-1)
             taken = ops.linear(joined, self.skip_linear.weight, self.skip_linear.bias)
             x = ops.cast(taken, x.dtype)
-        merging = self.tome.match(x) if self.tome is not None else None
         x = x + ops.cast(self.attend(x, merging), x.dtype)
-        early = merging is None or not self.tome.mlp  # a merged MLP needs every token in its place
+        early = merging is None or not merging.mlp  # a merged MLP needs every token in its place
         x = x[:, first:] if first and early else x
         x = x + ops.cast(self.feed(x, merging), x.dtype)
         return x[:, first:] if first and not early else x
@@ -74,17 +73,17 @@ class Block(nn.Layer):
     def attend(self, x, merging=None):
         """The attention branch [B, L, D] -> [B, L, D]: the one place where tokens see each other.
 
-        With `merging` (models.tome) it attends over fewer tokens.
+        With `merging` it attends over fewer tokens.
         """
         x = ops.layer_norm(x, self.norm1)
-        if merging is None or not self.tome.attention:
+        if merging is None or not merging.attention:
             return self.attn(x)
         return merging.unmerge(self.attn(merging.merge(x)))
 
     def feed(self, x, merging=None):
         """The MLP branch [B, L, D] -> [B, L, D], token by token; `merging` as in `attend`."""
         x = ops.layer_norm(x, self.norm2)
-        if merging is None or not self.tome.mlp:
+        if merging is None or not merging.mlp:
             return self.mlp(x)
         return merging.unmerge(self.mlp(merging.merge(x)))
 

@@ -59,7 +59,7 @@ class UViTModel(UViT, ModelMixin):
 
         It knows nothing of U-ViT's blocks; the model acts on what is set here.
         """
-        return {"hooks": [_Merged(self)] if self.mid_block.tome is not None else []}
+        return {"hooks": [_Merged(self)] if self.tome is not None else []}
 
     @_tome_info.setter
     def _tome_info(self, info: dict[str, Any]) -> None:

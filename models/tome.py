@@ -17,6 +17,9 @@ import paddle
 import paddle.nn.functional as F
 
 STRIDE = 2
+# Blocks that share a matching: tokens change little from one block to the next, and finding the
+# matches costs a quarter of what merging saves in an attention.
+EVERY = 2
 # One token of each 2x2 has to stay.
 RATIO_LIMIT = 1 - 1 / STRIDE**2
 
@@ -25,6 +28,7 @@ RATIO_LIMIT = 1 - 1 / STRIDE**2
 class Merging:
     """How a block's tokens were matched; merges and unmerges [B, L, D] tensors.
 
+    `attention`, `mlp`: the branches that run on merged tokens.
     `kept`: int64 [B * (extras + K)], rows (of all B * L) that go through as they are.
     `members`: [B, N, M] 1 where an image token goes into a destination's mean; `shares`
     [B, M, 1]: one over how many do.
@@ -32,6 +36,8 @@ class Merging:
     """
 
     extras: int
+    attention: bool
+    mlp: bool
     kept: paddle.Tensor
     members: paddle.Tensor
     shares: paddle.Tensor
@@ -54,7 +60,7 @@ class Merging:
 
 
 class TokenMerging:
-    """Finds what to merge in one block.
+    """Finds what to merge in one block, or a few that follow each other.
 
     Args:
         side: image tokens along an edge, N = side * side.
@@ -115,7 +121,9 @@ class TokenMerging:
         home = paddle.concat([first, home + self.extras], axis=1) + rows_after
         members = F.one_hot(target, count + 1)[:, :, :count]
         shares = 1.0 / members.sum(axis=1).unsqueeze(-1)
-        return Merging(self.extras, kept.flatten(), members, shares, home.flatten())
+        return Merging(
+            self.extras, self.attention, self.mlp, kept.flatten(), members, shares, home.flatten()
+        )
 
     def _constant(self, batch: int, length: int) -> tuple[paddle.Tensor, ...]:
         """What does not depend on the tokens; made once for a batch size."""

@@ -101,6 +101,7 @@ class UViT(nn.Layer):
             if conv
             else None
         )
+        self.tome = None
         self.set_attention(attention)
         self.init_weights(np.random.Generator(np.random.Philox(key=0)))
 
@@ -128,11 +129,19 @@ class UViT(nn.Layer):
         tome.check_ratio(ratio)
         side = self.sample_size // self.patch_size
         merges = ratio * side * side >= 1 and (merge_attn or merge_mlp)
-        for number, block in enumerate([*self.in_blocks, self.mid_block, *self.out_blocks]):
-            block.tome = tome.TokenMerging(
+        self.tome = [
+            tome.TokenMerging(
                 side, self.extras, ratio, attention=merge_attn, mlp=merge_mlp, number=number
-            ) if merges else None
+            )
+            for number in range(0, self.config.num_layers + 1, tome.EVERY)
+        ] if merges else None
         return self
+
+    def _merging(self, number, x, last):
+        """How block `number`, whose input is `x`, merges tokens: as the `last` one or anew."""
+        if self.tome is None or number % tome.EVERY:
+            return last
+        return self.tome[number // tome.EVERY].match(x)
 
     def remove_tome(self):
         """Undo `apply_tome`; returns self."""
@@ -177,15 +186,17 @@ class UViT(nn.Layer):
         tokens = [ops.cast(t, self.dtype) for t in (time_token, text_tokens, self.patch_embed(x))]
         x = paddle.concat(tokens, axis=1) + self.pos_embed
 
-        skips = []
-        for block in self.in_blocks:
-            x = self._run(block, x)
+        skips, merging = [], None
+        for number, block in enumerate([*self.in_blocks, self.mid_block]):
+            merging = self._merging(number, x, merging)
+            x = self._run(block, x, None, 0, merging)
             skips.append(x)
-        x = self._run(self.mid_block, x)
-        for block in self.out_blocks:
+        skips.pop()  # the middle block's output is no long skip
+        for number, block in enumerate(self.out_blocks, start=len(skips) + 1):
+            merging = self._merging(number, x, merging)
             # Only the image tokens are decoded: the last block need not finish the others.
             first = self.extras if len(skips) == 1 else 0
-            x = self._run(block, x, skips.pop(), first)
+            x = self._run(block, x, skips.pop(), first, merging)
 
         x = ops.layer_norm(x, self.norm)
         x = ops.linear(x, self.decoder_pred.weight, self.decoder_pred.bias)

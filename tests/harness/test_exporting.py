@@ -91,10 +91,10 @@ def test_the_tutorials_snippet(pipe, drawn):
     plain = call(pipe, drawn.noise)[0]
     pipe.apply_tome(ratio=0.5)
     merged = call(pipe, drawn.noise)[0]
-    assert pipe.unet.mid_block.tome.merged == 8 and not pipe.unet.mid_block.tome.mlp
+    assert pipe.unet.tome[0].merged == 8 and not pipe.unet.tome[0].mlp
     assert not np.allclose(merged, plain, atol=1e-4)
     pipe.apply_tome(ratio=0.5, merge_mlp=True)
-    assert pipe.unet.mid_block.tome.mlp
+    assert pipe.unet.tome[0].mlp
     pipe.remove_tome()
     assert np.array_equal(call(pipe, drawn.noise)[0], plain)
 
