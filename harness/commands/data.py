@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from harness.commands.options import directory_option, file_option, json_option
-from harness.errors import DataError, Interrupted
+from harness.errors import DataError
 
 _directory = click.argument(
     "directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR"
 )
-
-
-@contextlib.contextmanager
-def _resumable() -> Iterator[None]:
-    """Ctrl-C is not an accident: what is done stays, and the command says how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted", remedy="run the same command again to go on") from None
 
 
 @click.group("data")
@@ -69,10 +58,7 @@ def fetch(
         click.echo((sources or fetch_.SOURCES).read_text(), nl=False)
         return
     wanted = tuple("empty_context.npy" if name == "empty_context" else name for name in only)
-    with _resumable():
-        lines = fetch_.fetch(
-            directory, fetch_.read_sources(sources), by_hand=by_hand, only=wanted
-        )
+    lines = fetch_.fetch(directory, fetch_.read_sources(sources), by_hand=by_hand, only=wanted)
     click.echo("\n".join(lines))
 
 
@@ -113,9 +99,8 @@ def extract(images, captions, vae, text_encoder, tokenizer, output, split, size,
         number, count = map(int, part.split("/"))
         extract_.run(job, extract_.begin(job), extract_.load_models(job), part=(number, count))
         return
-    with _resumable():
-        extract_.extract(job, prompts=prompts, processes=processes,
-                         arguments=sys.argv[sys.argv.index("data"):])
+    extract_.extract(job, prompts=prompts, processes=processes,
+                     arguments=sys.argv[sys.argv.index("data"):])
     click.echo(str(job.folder))
 
 
@@ -188,6 +173,5 @@ def pack(directory: Path, output: Path, context: str) -> None:
     """
     from harness.data import pack as pack_
 
-    with _resumable():
-        manifest = pack_.pack(directory, output, context_dtype=context)
+    manifest = pack_.pack(directory, output, context_dtype=context)
     click.echo(f"{output}: digest {manifest['digest']}")
