@@ -101,7 +101,7 @@ def extrapolate(
     n_samples = sum(block.count for block in blocks)
     least = max(-(-count // 4), int(np.ceil(2.4 * size / n_samples * count)))
     sizes = np.unique(np.linspace(least, count, _POINTS).round().astype(int)) if count >= 8 else []
-    if len(sizes) < 5 or least > count:
+    if len(sizes) < 5 or least > count or n_samples < MIN_SAMPLES:
         return None
     inverse, distances = [], []
     for turn in range(1 if size > LARGE else 8):

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
 from harness import checkpoints, runs, seeds
 from harness.step import Trainer
-from tests import fixtures
+from tests import command, fixtures
 from tests.command import assert_one_line_error, harness
 
 QUICK = ("--protocol", "digits-ddim20-200", "--n-samples", 12, "--steps", 2)
@@ -85,3 +86,33 @@ def test_a_damaged_checkpoint_is_exit_4(run, tmp_path):
     data[int(seeds.generator(0, "bit").integers(len(data)))] ^= 1
     file.write_bytes(data)
     assert_one_line_error(harness("eval", copy, "--fid", *QUICK), 4, "SHA-256")
+
+
+@pytest.mark.slow
+def test_ten_kills_leave_no_trace_in_the_result(run, tmp_path):
+    """600 images, SIGKILL at ten random moments: the figures of an evaluation left alone."""
+    request = ("--fid", "--protocol", "digits-ddim50", "--n-samples", 600, "--steps", 2)
+    name = "00000006-digits-ddim50+n600+steps2"
+    copies = [tmp_path / "alone", tmp_path / "killed"]
+    for copy in copies:
+        shutil.copytree(run, copy, ignore=shutil.ignore_patterns("eval"))
+    assert harness("eval", copies[0], *request, timeout=900).returncode == 0
+    folder = copies[1] / "eval" / name / "features"
+    random = seeds.generator(0, "ten kills")
+    for _ in range(10):
+        process = command.start("eval", copies[1], *request)
+        wanted = len(list(folder.glob("*.npz"))) + int(random.integers(1, 10))
+        while len(list(folder.glob("*.npz"))) < wanted and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(float(random.random()) * 0.3)
+        process.kill()
+        process.communicate()
+    assert not (copies[1] / "eval" / name / "result.json").exists()
+    assert harness("eval", copies[1], *request, timeout=900).returncode == 0
+    alone, killed = (
+        json.loads((copy / "eval" / name / "result.json").read_text()) for copy in copies
+    )
+    del alone["timing"], killed["timing"]
+    assert json.dumps(alone) == json.dumps(killed)
+    pictures = [(copy / "eval" / name / "samples.png").read_bytes() for copy in copies]
+    assert pictures[0] == pictures[1]
