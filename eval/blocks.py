@@ -20,16 +20,17 @@ from harness.errors import DataError
 from harness.progress import say
 
 STAGES = ("network", "vae", "features", "writing")
-_KEYS = ("features", "labels", "shown", "seconds")
+_KEYS = ("features", "labels", "clip", "shown", "seconds")
 
 
 @dataclass
 class Block:
-    """features float32 [n, d]; labels int64 [n] (-1: none read); shown uint8 [k, H, W, 3];
-    seconds float64 [4], by STAGES."""
+    """features float32 [n, d]; labels int64 [n] (-1: none read); clip float64 [n] (NaN: not
+    scored); shown uint8 [k, H, W, 3]; seconds float64 [4], by STAGES."""
 
     features: np.ndarray
     labels: np.ndarray
+    clip: np.ndarray
     shown: np.ndarray
     seconds: np.ndarray
 
@@ -71,7 +72,7 @@ class Blocks:
         first, last = self.span(block)
         try:
             found = Block(**files.load_npz(self.path(block), _KEYS))
-            if len(found.features) != last - first or len(found.labels) != last - first:
+            if {len(found.features), len(found.labels), len(found.clip)} != {last - first}:
                 raise DataError(f"{self.path(block)} does not hold {last - first} samples")
             if not np.isfinite(found.features).all():
                 raise DataError(f"{self.path(block)} holds NaN or infinity")

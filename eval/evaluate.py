@@ -22,7 +22,7 @@ from eval.networks import open_network
 from eval.protocols import Protocol
 from harness import environment, files
 from harness.configs import Config
-from harness.errors import EnvironmentFault, UsageError
+from harness.errors import DataError, EnvironmentFault, UsageError
 from harness.progress import Progress
 
 SCHEMA = 1
@@ -33,7 +33,8 @@ class Task:
     """What to evaluate by what, where things lie, and where the result goes.
 
     `vae` defaults to DATA/vae, `reference` to the statistics found in DATA, `weights` (Inception)
-    to where pytorch-fid looks. `shard` (rank, world size): this process makes the blocks whose
+    to where pytorch-fid looks; `clip` (a CLIPModel folder) is needed where the protocol says so.
+    `shard` (rank, world size): this process makes the blocks whose
     number is rank modulo world size; rank 0 measures, after `barrier()`.
     """
 
@@ -45,6 +46,7 @@ class Task:
     vae: Path | None = None
     reference: Path | None = None
     weights: Path | None = None
+    clip: Path | None = None
     shard: tuple[int, int] = (0, 1)
     barrier: Callable[[], None] = field(default=lambda: None)
 
@@ -67,7 +69,8 @@ def evaluate(
         described = protocols.describe(
             protocol, captions=captions.describe(), features=network.describe(),
             reference=reference.describe(), latent_scale=config.diffusion.latent_scale,
-            vae_sha256=folder_digest(vae_directory),
+            vae_sha256=folder_digest(vae_directory, "VAE", "--vae"),
+            clip=_clip_identity(task, captions),
         )
         identity = {
             "step": task.step, "ema_sha256": ema_sha256, "protocol": described,
@@ -141,10 +144,15 @@ def _make_blocks(
     sizes = {b: blocks.span(b)[1] - blocks.span(b)[0] for b in mine}
     done = sum(sizes.values()) - sum(sizes[b] for b in missing)
     maker = Maker(task.config, task.protocol, captions, model, vae_directory)
+    scorer = None
+    if task.protocol.clip:
+        from eval import clip_score
+
+        scorer = clip_score.load(task.clip)
     label = f"evaluate step {task.step} by {task.protocol.name}"
     with (
         Progress(sum(sizes.values()), label, start=done, unit="image") as progress,
-        Finisher(blocks, network, captions) as finisher,
+        Finisher(blocks, network, captions, scorer) as finisher,
     ):
         for block in missing:
             images, seconds = maker.images(*blocks.span(block))
@@ -158,12 +166,13 @@ def _conclude(
 ) -> dict[str, Any]:
     from models.diffusion import Schedule
 
-    shown, seconds, labels = [], np.zeros(len(STAGES)), []
+    shown, seconds, labels, scores = [], np.zeros(len(STAGES)), [], []
 
     def features() -> Iterator[np.ndarray]:
         for block in blocks.all():
             shown.append(block.shown)
             labels.append(block.labels)
+            scores.append(block.clip)
             seconds.__iadd__(block.seconds)
             yield block.features
 
@@ -184,6 +193,8 @@ def _conclude(
     if captions.labels is not None and (read >= 0).all():
         accuracy = float(np.mean(read == captions.labels))
     metrics = {**measured.pop("metrics"), "accuracy": accuracy, "val_loss": loss["loss"]}
+    if task.protocol.clip:
+        metrics["clip_score"] = float(np.concatenate(scores).mean())
     result = {
         "schema": SCHEMA,
         **identity,
@@ -210,12 +221,27 @@ def _timing(seconds: np.ndarray, n_samples: int) -> dict[str, Any]:
     return {"seconds_per_image": each, "seconds": float(seconds.sum())}
 
 
-def folder_digest(folder: Path) -> str:
+def _clip_identity(task: Task, captions: caption_lists.CaptionList) -> dict[str, Any] | None:
+    if not task.protocol.clip:
+        return None
+    if task.clip is None:
+        raise UsageError(
+            f"protocol {task.protocol.name} measures the CLIP score", remedy="give --clip DIR"
+        )
+    if captions.texts is None:
+        raise DataError(
+            f"{captions.split.directory}/captions.jsonl does not say the captions' texts",
+            remedy="the CLIP score needs them; evaluate without --clip",
+        )
+    return {"sha256": folder_digest(task.clip, "CLIP", "--clip")}
+
+
+def folder_digest(folder: Path, what: str, option: str) -> str:
     """SHA-256 over names and contents of the files in `folder`; EnvironmentFault if missing."""
     if not folder.is_dir():
         raise EnvironmentFault(
-            f"the VAE folder {folder} is missing",
-            remedy="give --vae DIR: a ppdiffusers AutoencoderKL folder (config.json and weights)",
+            f"the {what} folder {folder} is missing",
+            remedy=f"give {option} DIR: a folder with config.json and weights",
         )
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "."):

@@ -78,8 +78,10 @@ def decode(
 class Finisher:
     """Features and writing, off the critical path where the features are another process's."""
 
-    def __init__(self, blocks: Blocks, network: Any, captions: Any):
+    def __init__(self, blocks: Blocks, network: Any, captions: CaptionList, scorer: Any = None):
+        """`scorer`: an `eval.clip_score.ClipScore`, or None."""
         self._blocks, self._network, self._captions = blocks, network, captions
+        self._scorer = scorer
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="features")
         self._pending: list[Future[None]] = []
         self.unrecorded = 0.0  # seconds of writing that no block on disk tells yet
@@ -94,13 +96,25 @@ class Finisher:
 
     def finish(self, block: int, images: np.ndarray, seconds: dict[str, float]) -> None:
         """Extract the features of a block's images and write it; errors show up later."""
+        clip = self._clip(block, images, seconds)
         measured = None if self._network.concurrent else self._measure(images)
         self._collect(1)  # at most one block waits while the next is being sampled
-        self._pending.append(self._pool.submit(self._write, block, images, seconds, measured))
+        self._pending.append(
+            self._pool.submit(self._write, block, images, clip, seconds, measured)
+        )
 
     def _collect(self, keep: int) -> None:
         while len(self._pending) > keep:
             self._pending.pop(0).result()
+
+    def _clip(self, block: int, images: np.ndarray, seconds: dict[str, float]) -> np.ndarray:
+        if self._scorer is None:
+            return np.full(len(images), np.nan)
+        began = time.perf_counter()
+        first, last = self._blocks.span(block)
+        scores = self._scorer.score(images, self._captions.texts[first:last])
+        seconds["features"] = time.perf_counter() - began
+        return scores
 
     def _measure(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         began = time.perf_counter()
@@ -111,14 +125,15 @@ class Finisher:
         return features, labels, time.perf_counter() - began
 
     def _write(
-        self, block: int, images: np.ndarray, seconds: dict[str, float],
+        self, block: int, images: np.ndarray, clip: np.ndarray, seconds: dict[str, float],
         measured: tuple[np.ndarray, np.ndarray, float] | None,
     ) -> None:
         features, labels, extraction = measured or self._measure(images)
         shown = images[: max(0, GRID_IMAGES - self._blocks.span(block)[0])]
         # A block cannot hold how long its own writing took; it holds that of the one before.
+        extraction += seconds.get("features", 0.0)
         times = {**seconds, "features": extraction, "writing": self.unrecorded}
-        content = Block(features, labels, shown, np.array([times[s] for s in STAGES]))
+        content = Block(features, labels, clip, shown, np.array([times[s] for s in STAGES]))
         began = time.perf_counter()
         self._blocks.save(block, content)
         self.unrecorded = time.perf_counter() - began

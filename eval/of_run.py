@@ -16,7 +16,7 @@ from harness import checkpoints, files, runs
 def evaluate_run(
     run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
     vae: Path | None = None, reference: Path | None = None, weights: Path | None = None,
-    repeats: int = 1,
+    clip: Path | None = None, repeats: int = 1,
 ) -> dict[str, Any]:
     """Evaluate a run's checkpoint of `step` (default: the newest); see `evaluate`.
 
@@ -31,7 +31,7 @@ def evaluate_run(
         variant = protocols.reseeded(protocol, seed)
         task = Task(
             config, variant, data or data_of(run), run.evaluation(step, variant.name), step,
-            vae=vae, reference=reference, weights=weights,
+            vae=vae, reference=reference, weights=weights, clip=clip,
         )
         results.append(evaluate(task, ema, manifest["ema_digest"]))
     found = {

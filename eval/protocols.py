@@ -50,6 +50,7 @@ class Protocol:
     uncond + g (cond - uncond): 2.0 here is the official code's `scale=1`. `eta` is DDIM's.
     `loss_images` (but no more than `n_samples`) is over how many val images the validation loss is.
     `tome` is the ratio of image tokens merged around attention, with `tome_mlp` around the MLP too.
+    With `clip` the CLIP score is measured as well.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Protocol:
     loss_images: int = 1024
     tome: float = 0.0
     tome_mlp: bool = False
+    clip: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -92,7 +94,7 @@ PROTOCOLS: dict[str, Protocol] = {
 _SHORT = {
     "features": "", "n_samples": "n", "sampler": "", "num_inference_steps": "steps",
     "eta": "eta", "guidance_scale": "g", "dtype": "", "seed": "s", "caption_seed": "captions",
-    "loss_images": "loss", "tome": "tome", "tome_mlp": "mlp",
+    "loss_images": "loss", "tome": "tome", "tome_mlp": "mlp", "clip": "clip",
 }
 
 
@@ -134,16 +136,20 @@ def is_pinned(protocol: Protocol) -> bool:
 def describe(
     protocol: Protocol, *, captions: dict[str, Any], features: dict[str, Any],
     reference: dict[str, Any], latent_scale: float, vae_sha256: str | None,
+    clip: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that a figure made by `protocol` depends on, as plain JSON values."""
     fields = dataclasses.asdict(protocol)
     if not protocol.tome:  # without it, figures are what they were before it could be chosen
         del fields["tome"], fields["tome_mlp"]
+    if not protocol.clip:
+        del fields["clip"]
     return {
         **fields,
         "features": features,
         "captions": captions,
         "reference": reference,
+        **({"clip": clip} if clip else {}),
         "weights": "ema",
         "latent_scale": latent_scale,
         "vae_sha256": vae_sha256,

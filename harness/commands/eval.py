@@ -33,11 +33,12 @@ from harness.commands.options import directory_option, file_option, json_option
 @directory_option("--vae", help="AutoencoderKL folder.  [default: DATA/vae]")
 @file_option("--reference", help="Statistics of real images (.npz).  [default: found in DATA]")
 @file_option("--weights", help="Inception weights.  [default: where pytorch-fid looks]")
+@directory_option("--clip", help="CLIPModel folder (paddlenlp): measure the CLIP score too.")
 @json_option
 def command(
     run: Path | None, fid: bool, step: int | None, protocol: str | None, repeats: int,
     data: Path | None, vae: Path | None, reference: Path | None, weights: Path | None,
-    as_json: bool, **overrides,
+    clip: Path | None, as_json: bool, **overrides,
 ) -> None:
     """Evaluate RUN (default: the run under runs/ that was worked on last).
 
@@ -52,7 +53,9 @@ def command(
         print(f"evaluating {chosen.directory}", file=sys.stderr)
     from eval import protocols
 
-    pinned = protocols.get(protocol or chosen.config.eval.protocol, **overrides)
+    pinned = protocols.get(
+        protocol or chosen.config.eval.protocol, clip=clip is not None or None, **overrides
+    )
     environment.prepare(deterministic=chosen.config.train.determinism == "on")
     from eval import of_run
 
@@ -61,7 +64,7 @@ def command(
     else:
         found = of_run.evaluate_run(
             chosen, protocol=pinned, step=step, data=data, vae=vae, reference=reference,
-            weights=weights, repeats=repeats,
+            weights=weights, clip=clip, repeats=repeats,
         )
     click.echo(json.dumps(found, indent=2) if as_json else describe(found))
 

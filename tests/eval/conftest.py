@@ -76,3 +76,31 @@ def ema():
     model.init_weights(seeds.generator(1, "weights"))
     state = EMA(model, 0.9).state()
     return state, checkpoints.tensors_digest(state)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """A tiny CLIPModel folder as paddlenlp writes it, with the digits' tokenizer beside it."""
+    import paddle
+    from paddlenlp.transformers import CLIPConfig, CLIPModel
+
+    from eval import clip_score
+
+    root = tmp_path_factory.mktemp("clip")
+    shutil.copytree(digits.ASSETS / "tokenizer", root / "tokenizer")
+    words = len(json.loads((root / "tokenizer" / "vocab.json").read_text()))
+    tower = {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 48,
+    }
+    text = tower | {"vocab_size": words, "max_position_embeddings": 12, "eos_token_id": 2}
+    vision = tower | {"image_size": 32, "patch_size": 8}
+    paddle.seed(0)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+    model.save_pretrained(str(root / "clip"))
+    white = np.full((1, 32, 32, 3), 255, np.uint8)
+    if clip_score.load(root / "clip").score(white, ["a digit"])[0] == 0.0:
+        # Untrained towers disagree or agree on everything by chance: make them agree.
+        model.text_projection.set_value(-model.text_projection)
+        model.save_pretrained(str(root / "clip"))
+    return root / "clip"

@@ -9,7 +9,7 @@ from harness.errors import DataError
 
 def block(n, value=1.0):
     return Block(
-        np.full((n, 3), value, np.float32), np.zeros(n, np.int64),
+        np.full((n, 3), value, np.float32), np.zeros(n, np.int64), np.zeros(n),
         np.zeros((n, 2, 2, 3), np.uint8), np.zeros(4),
     )
 

@@ -1,16 +1,12 @@
 """CLIP score with a tiny random CLIP: the definition, the preparation, and what is refused."""
 
-import json
+import shutil
 
 import numpy as np
 import pytest
 
 from eval import clip_score
-from harness import digits
 from harness.errors import DataError, EnvironmentFault
-
-TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 48}
 
 
 def images(n):
@@ -21,31 +17,8 @@ TEXTS = [f"the digit {i}" for i in range(7)]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A CLIPModel folder as paddlenlp writes it, with the digits' tokenizer beside it."""
-    import shutil
-
-    import paddle
-    from paddlenlp.transformers import CLIPConfig, CLIPModel
-
-    root = tmp_path_factory.mktemp("clip")
-    shutil.copytree(digits.ASSETS / "tokenizer", root / "tokenizer")
-    words = len(json.loads((root / "tokenizer" / "vocab.json").read_text()))
-    text = TINY | {"vocab_size": words, "max_position_embeddings": 12, "eos_token_id": 2}
-    vision = TINY | {"image_size": 32, "patch_size": 8}
-    paddle.seed(0)
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
-    model.save_pretrained(str(root / "clip"))
-    if clip_score.load(root / "clip").score(images(1), TEXTS[:1])[0] == 0.0:
-        # Untrained towers disagree or agree on everything by chance: make them agree.
-        model.text_projection.set_value(-model.text_projection)
-        model.save_pretrained(str(root / "clip"))
-    return root / "clip"
-
-
-@pytest.fixture(scope="module")
-def scorer(folder):
-    return clip_score.load(folder)
+def scorer(clip_folder):
+    return clip_score.load(clip_folder)
 
 
 def test_it_is_the_cosine_of_the_model_s_own_features(scorer):
@@ -83,13 +56,11 @@ def test_preparation():
     assert clip_score.prepare(wide, 32)[:, :, 4:-4].min() > 1.5
 
 
-def test_what_is_no_clip_is_refused(folder, tmp_path):
-    import shutil
-
+def test_what_is_no_clip_is_refused(clip_folder, tmp_path):
     with pytest.raises(EnvironmentFault, match="no CLIP model"):
         clip_score.load(tmp_path / "none")
-    shutil.copytree(folder, tmp_path / "clip")
-    shutil.copytree(folder.parent / "tokenizer", tmp_path / "tokenizer")
+    shutil.copytree(clip_folder, tmp_path / "clip")
+    shutil.copytree(clip_folder.parent / "tokenizer", tmp_path / "tokenizer")
     (tmp_path / "clip" / "config.json").write_text("[]")
     with pytest.raises(DataError):
         clip_score.load(tmp_path / "clip")

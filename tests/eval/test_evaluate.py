@@ -144,6 +144,17 @@ def test_another_noise_seed_makes_other_figures(evaluated, digits_data, ema, tmp
     assert result["metrics"]["val_loss"] == evaluated[1]["metrics"]["val_loss"]
 
 
+def test_the_clip_score_is_measured_where_asked_for(digits_data, ema, clip_folder, tmp_path):
+    plain = task(digits_data, tmp_path)
+    protocol = protocols.get("digits-ddim20-200", n_samples=12, num_inference_steps=2, clip=True)
+    asked = dataclasses.replace(plain, protocol=protocol, clip=clip_folder)
+    result = evaluate.evaluate(asked, *ema)
+    assert 0 < result["metrics"]["clip_score"] <= 100
+    assert len(result["protocol"]["clip"]["sha256"]) == 64
+    with pytest.raises(UsageError, match="--clip DIR"):
+        evaluate.evaluate(dataclasses.replace(asked, clip=None), *ema)
+
+
 def test_what_is_missing_is_said_before_anything_is_sampled(digits_data, ema, tmp_path):
     bare = tmp_path / "data"
     shutil.copytree(digits_data, bare)

@@ -24,6 +24,7 @@ def test_the_pinned_coco_protocols_are_the_published_setting():
     ({"sampler": "dpm"}, "coco-ddim50+dpm"),
     ({"seed": 1}, "coco-ddim50+s1"),
     ({"caption_seed": 1}, "coco-ddim50+captions1"),
+    ({"clip": True}, "coco-ddim50+clip"),
     ({"num_inference_steps": 10, "eta": 0.5}, "coco-ddim50+steps10+eta0.5"),
 ])
 def test_an_override_changes_the_name(override, name):
@@ -37,7 +38,7 @@ def test_every_field_can_only_be_overridden_under_another_name():
     other = {
         "features": "digits", "n_samples": 7, "sampler": "dpm", "num_inference_steps": 9,
         "eta": 0.25, "guidance_scale": 3.0, "dtype": "bfloat16", "seed": 5, "caption_seed": 6,
-        "loss_images": 8, "tome": 0.5, "tome_mlp": True,
+        "loss_images": 8, "clip": True, "tome": 0.5, "tome_mlp": True,
     }
     assert set(other) == {f.name for f in dataclasses.fields(base)} - {"name"}
     names = {protocols.get("coco-ddim50", **{key: value}).name for key, value in other.items()}
