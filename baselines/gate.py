@@ -226,7 +226,7 @@ def _minimum(
     """The least effect that counts: the metric's own; for validation loss 3 standard errors."""
     errors = [summary.get("error"), *(one.values[key].error for one in having)]
     known = [error for error in errors if error is not None]
-    if metrics.family(key) != "validation_loss" or not known:
+    if metrics.family(key) != "val_loss" or not known:
         return metric.minimum
     return 3 * max(known) / abs(summary["median"])
 

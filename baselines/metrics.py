@@ -35,13 +35,13 @@ METRICS = {
     "host_memory": Metric("bytes", False, 0.03),
     "device_memory": Metric("bytes", False, 0.03),
     "train_loss": Metric("", False, 0.03),
-    "validation_loss": Metric("", False, 0.01),  # and 3 of its own standard errors
+    "val_loss": Metric("", False, 0.01),  # and 3 of its own standard errors
     "fid": Metric("", False, 0.03),
     "fd_digits": Metric("", False, 0.03),
     "accuracy": Metric("share", True, 0.03, "difference"),
 }
 # Figures of evaluations that are gated on; their key in a baseline is NAME/PROTOCOL.
-QUALITY = ("fid", "fd_digits", "accuracy", "validation_loss")
+QUALITY = ("fid", "fd_digits", "accuracy", "val_loss")
 MACHINE_METRICS = ("throughput", "host_memory", "device_memory")
 # What must be equal for times and bytes to be comparable; the rest of a fingerprint (versions,
 # drivers) is what a gate watches.
@@ -151,15 +151,28 @@ def _quality(run: runs.Run, step: int) -> dict[str, Value]:
             if metrics.get(key) is not None:
                 value = metrics[key] if _is_number(metrics[key], finite=False) else math.nan
                 error = _standard_error(result, key)
-                values[f"{key}/{name}"] = Value(float(value), error=error, protocol=protocol)
+                values[f"{key}/{name}"] = Value(
+                    float(value), error=error, protocol=protocol_identity(protocol)
+                )
     return values
 
 
 def _standard_error(result: dict[str, Any], key: str) -> float | None:
     """The figure's own standard error where the evaluation gives one."""
-    found = result.get("validation" if key == "validation_loss" else "interval")
+    if key == "val_loss":
+        found = result.get("validation")
+    else:
+        uncertainty = result.get("uncertainty")
+        found = uncertainty.get(key) if isinstance(uncertainty, dict) else None
     error = found.get("standard_error") if isinstance(found, dict) else None
-    return float(error) if _is_number(error) and key != "accuracy" else None
+    return float(error) if _is_number(error) else None
+
+
+def protocol_identity(protocol: Any) -> Any:
+    """A protocol without the places that its files lay at; their digests say what they were."""
+    if isinstance(protocol, dict):
+        return {k: protocol_identity(v) for k, v in protocol.items() if k != "path"}
+    return protocol
 
 
 def _loss_curve(run: runs.Run, step: int) -> list[tuple[int, str]]:

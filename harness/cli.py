@@ -26,6 +26,7 @@ COMMANDS = {
     "sample": ("harness.commands.sample", "Images of your own prompts, from a run or a pipeline."),
     "check": ("harness.commands.check", "The gate: runs against a recorded baseline."),
     "baseline": ("harness.commands.baseline", "Record and compare baselines."),
+    "bisect": ("harness.commands.bisect", "Find the commit that made a metric worse."),
     "config": ("harness.commands.config", "List, show and validate configs."),
     "data": ("harness.commands.data", "Make, get, check and pack data sets."),
     "fid": ("harness.commands.fid", "FID between two sets of images or statistics."),

@@ -47,7 +47,7 @@ def evaluate(directory: Path, *, fid, validation=None, step: int = STEPS, **prot
     result = json.loads((folder / "result.json").read_text())
     result["metrics"]["fid"] = fid
     if validation:
-        result["metrics"]["validation_loss"] = validation[0]
+        result["metrics"]["val_loss"] = validation[0]
         result["validation"] = {"loss": validation[0], "standard_error": validation[1]}
     (folder / "result.json").write_text(json.dumps(result))
 

@@ -36,7 +36,7 @@ def test_undisturbed_repeats_pass(baseline, tmp_path):
     assert report.outcome == "passed"
     assert set(verdicts(report)) == {
         "loss_bits", "weights_bits", "ema_bits", "throughput", "host_memory", "train_loss",
-        "fid/coco-ddim50", "validation_loss/coco-ddim50",
+        "fid/coco-ddim50", "val_loss/coco-ddim50",
     }
     assert {one.verdict for one in report.verdicts} == {"same"}
 
@@ -76,7 +76,7 @@ def test_a_worse_fid_is_worse_and_a_little_noise_is_not(baseline, tmp_path):
 
 
 def test_validation_loss_is_held_to_three_standard_errors(baseline, tmp_path):
-    key = "validation_loss/coco-ddim50"
+    key = "val_loss/coco-ddim50"
     report = gate.check([made.run(tmp_path / "a", validation=(0.2529, 0.001))], baseline)
     assert verdicts(report)[key].verdict == "same"
     only_worse(gate.check([made.run(tmp_path / "b", validation=(0.2532, 0.001))], baseline), key)
@@ -143,7 +143,7 @@ def test_a_metric_that_is_not_there_is_missing(baseline, tmp_path):
     one = made.run(tmp_path / "c", fid=None, validation=None)
     report = gate.check([one], baseline)
     missing = {one.metric for one in report.verdicts if one.verdict == "missing"}
-    assert missing == {"fid/coco-ddim50", "validation_loss/coco-ddim50"}
+    assert missing == {"fid/coco-ddim50", "val_loss/coco-ddim50"}
     assert report.outcome == "failed"
 
 

@@ -26,7 +26,7 @@ def test_it_holds_median_spread_and_n_of_each_metric(five):
     assert speed["n"] == 5 and 95 < speed["median"] < 105 and 0 < speed["spread"] < 1
     assert content["digest"] == five[0].info["digest"]
     assert content["fingerprint"] == five[0].info["fingerprint"]
-    assert content["metrics"]["validation_loss/coco-ddim50"]["error"] == 0.001
+    assert content["metrics"]["val_loss/coco-ddim50"]["error"] == 0.001
 
 
 def test_the_median_step_is_that_of_the_log(five):

@@ -1,0 +1,193 @@
+"""Find the commit that made a metric worse: `git bisect run` with the gate as its test.
+
+Everything happens in a work tree of its own, so the user's checkout, index and any bisecting
+of theirs stay as they are. Every commit trains the same config file on the same data with its
+own code; the gate that judges is the one that is running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from baselines import gate, record
+from harness import files, runs
+from harness.errors import EnvironmentFault, UsageError
+from harness.progress import say
+
+# Metric -> (what the gate looks at, runs a commit, runs of the good commit).
+METRICS = {
+    "throughput": (("throughput",), 5, 5),
+    "loss": (("loss_bits", "train_loss"), 1, 3),
+}
+ROUNDS = 3  # a commit that stays inconclusive after so many rounds of runs is skipped
+GOOD, BAD, SKIP, ABORT = 0, 1, 125, 128  # what `git bisect run` makes of exit codes
+SOURCE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Search:
+    """One bisection: paths are absolute, `until` is the step that every run stops at."""
+
+    config: str
+    data: str
+    metric: str
+    until: int
+    folder: str  # holds tree/, runs/, and this search as search.json
+    set: tuple[str, ...] = ()
+
+    @property
+    def tree(self) -> Path:
+        return Path(self.folder) / "tree"
+
+
+def bisect(
+    config: str, data: Path, *, metric: str, until: int, good: str, bad: str,
+    overrides: Sequence[str] = (), repository: Path = Path("."),
+) -> dict[str, Any]:
+    """The first commit between `good` and `bad` at which `metric` is worse than at `good`.
+
+    Returns {"commit", "subject"} or, where commits had to be skipped, {"candidates": [...]},
+    with {"log"}, git's own record of the search. UsageError if `bad` is not worse than `good`.
+    """
+    repository = Path(_git(repository, "rev-parse", "--show-toplevel"))
+    names = [f"{rev}^{{commit}}" for rev in (good, bad)]
+    commits = [_git(repository, "rev-parse", "--verify", name) for name in names]
+    with tempfile.TemporaryDirectory(prefix="harness-bisect-") as folder:
+        search = Search(config, str(data.resolve()), metric, until, folder, tuple(overrides))
+        _git(repository, "worktree", "add", "--quiet", "--detach", str(search.tree), commits[0])
+        try:
+            search = replace(search, config=_one_config(search))
+            files.atomic_write_json(Path(folder) / "search.json", asdict(search))
+            _prepare(search, *commits)
+            return _run(search, *commits)
+        finally:
+            _git(repository, "worktree", "remove", "--force", str(search.tree))
+
+
+def _one_config(search: Search) -> str:
+    """A copy of the config as the good commit has it: later commits may not change it."""
+    shipped = search.tree / "harness" / "configs" / f"{search.config}.toml"
+    source = shipped if shipped.is_file() else Path(search.config)
+    if not source.is_file():
+        raise UsageError(f"there is no config {search.config!r} at the good commit")
+    copy = Path(search.folder) / source.name
+    copy.write_bytes(source.read_bytes())
+    return str(copy)
+
+
+def _prepare(search: Search, good: str, bad: str) -> None:
+    """Record the good commit's baseline, and make sure that the bad one is worse."""
+    say(f"measuring the good commit {good[:12]}")
+    made = _train(search, good, range(METRICS[search.metric][2]))
+    if made is None:
+        raise UsageError("the good commit cannot train this config", remedy="its output is above")
+    record.save(record.record(made, "good", vouched=True), folder=Path(search.folder))
+    _git(search.tree, "checkout", "--quiet", "--detach", bad)
+    if judge(search, bad) != BAD:
+        raise UsageError(
+            f"the bad commit {bad[:12]} is not worse than the good one in {search.metric}",
+            remedy="choose other commits, or a larger --until",
+        )
+
+
+def _run(search: Search, good: str, bad: str) -> dict[str, Any]:
+    tree = search.tree
+    _git(tree, "bisect", "start", bad, good)
+    # The step runs from our own source folder: `python -m` would find the tree's code first.
+    step = f"cd {shlex.quote(str(SOURCE))} && exec {shlex.quote(sys.executable)} -m " \
+           f"baselines.bisect {shlex.quote(search.folder)}"
+    process = subprocess.run(
+        ["git", "bisect", "run", "sh", "-c", step], cwd=tree, capture_output=True, text=True,
+        env=_environment(SOURCE),
+    )
+    log = _git(tree, "bisect", "log")
+    if process.returncode == 0:
+        commit = _git(tree, "rev-parse", "refs/bisect/bad")
+        return {"commit": commit, "subject": _git(tree, "log", "-1", "--format=%s", commit),
+                "log": log}
+    if "only 'skip'ped commits left" in process.stdout + log:
+        text = _git(tree, "rev-list", "refs/bisect/bad", "--not", "--glob=refs/bisect/good-*")
+        return {"candidates": text.split(), "log": log}
+    raise EnvironmentFault(f"git bisect stopped: {process.stderr.strip()[-300:]}")
+
+
+def judge(search: Search, commit: str) -> int:
+    """Train the tree's commit and compare: GOOD, BAD, or SKIP where it cannot be told."""
+    only, count, _ = METRICS[search.metric]
+    baseline = record.load(str(Path(search.folder) / "good.json"))
+    made: list[runs.Run] = []
+    for round_ in range(ROUNDS):
+        more = _train(search, commit, range(round_ * count, (round_ + 1) * count))
+        if more is None:
+            return SKIP
+        made += more
+        report = gate.check(made, baseline, vouched=True, only=only)
+        for verdict in report.verdicts:
+            say(f"{commit[:12]} {verdict.metric}: {verdict.verdict} {verdict.reason}")
+        if any(verdict.verdict == "worse" for verdict in report.verdicts):
+            return BAD
+        if report.outcome == "passed":
+            return GOOD
+        if report.outcome == "failed":
+            return SKIP
+    return SKIP
+
+
+def _train(search: Search, commit: str, numbers: range) -> list[runs.Run] | None:
+    """Runs of the tree's code, one a number; None if it does not train."""
+    made = []
+    for number in numbers:
+        directory = Path(search.folder) / "runs" / f"{commit[:12]}-{number}"
+        sets = [part for override in search.set for part in ("--set", override)]
+        process = subprocess.run(
+            [sys.executable, "-m", "harness", "train", search.config, "--data", search.data,
+             "--output-dir", str(directory), "--until", str(search.until), "--no-eval", *sets],
+            cwd=search.tree, env=_environment(search.tree), capture_output=True, text=True,
+        )
+        if process.returncode:
+            last = (process.stderr.strip().splitlines() or ["no output"])[-1]
+            say(f"{commit[:12]} does not train (exit {process.returncode}): {last}")
+            return None
+        made.append(runs.load(directory))
+    return made
+
+
+def _environment(source: Path) -> dict[str, str]:
+    """Ours, with `source`'s packages first; without the GIT_* variables of a hook."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return {**kept, "PYTHONPATH": str(source)}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    process = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True,
+        env=_environment(SOURCE),
+    )
+    if process.returncode:
+        said = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UsageError(f"git {arguments[0]}: {said}")
+    return process.stdout.strip()
+
+
+def main(folder: str) -> int:
+    """One step of `git bisect run`: judges the commit that is checked out in FOLDER/tree."""
+    values = json.loads((Path(folder) / "search.json").read_text())
+    search = Search(**{**values, "set": tuple(values["set"])})
+    try:
+        return judge(search, _git(search.tree, "rev-parse", "HEAD"))
+    except Exception as error:  # git would take an exit code of 1 for 'bad'
+        say(f"bisect step failed: {error!r}")
+        return ABORT
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1]))
