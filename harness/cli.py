@@ -112,17 +112,18 @@ def main() -> None:
 
 
 def _end(code: int, message: str) -> None:
-    print(f"harness: {message}", file=sys.stderr)
-    _tell_launcher(code, message.removeprefix("error: "))
+    if not _tell_launcher(code, message.removeprefix("error: ")):
+        print(f"harness: {message}", file=sys.stderr)
     _exit(code)
 
 
-def _tell_launcher(code: int, message: str) -> None:
+def _tell_launcher(code: int, message: str) -> bool:
     """One of several workers leaves its error where the process that launched them looks."""
-    if "HARNESS_RANK_REPORTS" in os.environ:
-        from harness import launch
+    if "HARNESS_RANK_REPORTS" not in os.environ:
+        return False
+    from harness import launch
 
-        launch.report_error(code, message)
+    return launch.report_error(code, message)
 
 
 def _exit(code: int) -> None:

@@ -161,14 +161,19 @@ def _reports(folder: Path) -> list[dict[str, Any]]:
     return sorted(told, key=lambda one: (one["code"] not in _EXPECTED, one["rank"]))
 
 
-def report_error(code: int, message: str) -> None:
-    """Called by a worker that ends with an error: leave it where the launcher's parent looks."""
+def report_error(code: int, message: str) -> bool:
+    """Called by a worker that ends with an error: leave it where the launcher's parent looks.
+
+    Returns whether somebody will read it there.
+    """
     folder = os.environ.get(REPORTS)
-    if folder and Path(folder).is_dir():
+    read = bool(folder) and Path(folder).is_dir()
+    if read:
         rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
         worker = int(os.environ.get("PADDLE_RANK_IN_NODE", rank))
         report = {"rank": rank, "worker": worker, "code": code, "message": message}
         (Path(folder) / f"{rank}.json").write_text(json.dumps(report))
+    return read
 
 
 @contextlib.contextmanager

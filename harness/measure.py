@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import statistics
 import time
 from collections.abc import Iterator
@@ -86,8 +85,13 @@ class Chrono:
 
 
 def peak_host_bytes() -> int:
-    """Peak resident memory of this process since it began, bytes (Linux: ru_maxrss is KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Peak resident memory of this process since it began, bytes.
+
+    VmHWM, not getrusage's ru_maxrss, which a child inherits from a larger parent.
+    """
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def peak_device_bytes() -> int | None:
