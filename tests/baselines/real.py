@@ -49,9 +49,9 @@ class Disturbed(Trainer):
 
     disturbance = staticmethod(lambda trainer: None)
 
-    def train(self, batches):
+    def train(self, *batches, **more):
         self.disturbance(self)
-        return super().train(batches)
+        return super().train(*batches, **more)
 
 
 train.Trainer = Disturbed
