@@ -22,8 +22,12 @@ $(STAMP): $(LOCK) requirements-build.lock pyproject.toml
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	rm -f $(VENV)/.installed-* && touch $@
 
+# The commands are the user's own; a demo that was stopped goes on where it was.
 demo: $(STAMP)
-	@$(BIN)/python -m harness demo
+	$(BIN)/harness data digits demo/digits
+	$(BIN)/harness train digits_tiny --data demo/digits --output-dir demo/runs/digits_tiny
+	$(BIN)/harness train digits_tiny_deep --data demo/digits --output-dir demo/runs/digits_tiny_deep
+	@$(BIN)/harness report demo/runs/digits_tiny demo/runs/digits_tiny_deep -o demo/report
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 $(TESTS)
