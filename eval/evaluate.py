@@ -50,6 +50,16 @@ class Task:
     shard: tuple[int, int] = (0, 1)
     barrier: Callable[[], None] = field(default=lambda: None)
 
+    @property
+    def batch_size(self) -> int:
+        """What the network runs at, padded; a look at few samples is not padded to a full batch."""
+        return min(self.config.eval.batch_size, self.protocol.n_samples)
+
+    @property
+    def decode_batch_size(self) -> int:
+        """What the VAE runs at, padded."""
+        return min(self.config.eval.decode_batch_size, self.batch_size)
+
 
 def evaluate(
     task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, model: Any = None
@@ -80,7 +90,7 @@ def evaluate(
             return finished
         blocks = Blocks(
             task.directory / "features", identity, n_samples=protocol.n_samples,
-            rows=config.eval.batch_size,
+            rows=task.batch_size,
         )
         model = model or make_model(config, ema)
         _make_blocks(task, blocks, captions, network, model, vae_directory)
@@ -186,7 +196,7 @@ def _conclude(
         schedule=Schedule(
             diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
         ),
-        latent_scale=diffusion.latent_scale, batch_size=task.config.eval.batch_size,
+        latent_scale=diffusion.latent_scale, batch_size=task.batch_size,
     )
     read = np.concatenate(labels)[: len(captions)]
     accuracy = None
@@ -204,8 +214,8 @@ def _conclude(
         "validation": loss,
         # The batch shapes: the bits depend on them, what the figures mean does not.
         "execution": {
-            "batch_size": task.config.eval.batch_size,
-            "decode_batch_size": task.config.eval.decode_batch_size,
+            "batch_size": task.batch_size,
+            "decode_batch_size": task.decode_batch_size,
         },
         "timing": _timing(seconds, task.protocol.n_samples),
     }

@@ -44,12 +44,12 @@ class Maker:
         latents = sampling.sample_latents(
             self._model, self._captions.contexts(first, last), self._captions.empty_context,
             range(first, last), protocol=self._protocol,
-            alphas_cumprod=self._alphas_cumprod, batch_size=settings.eval.batch_size,
+            alphas_cumprod=self._alphas_cumprod, batch_size=self._task.batch_size,
         )
         sampled = time.perf_counter()
         images = decode(
             self._vae, latents, latent_scale=settings.diffusion.latent_scale,
-            batch_size=settings.eval.decode_batch_size,
+            batch_size=self._task.decode_batch_size,
         )
         return images, {"network": sampled - began, "vae": time.perf_counter() - sampled}
 

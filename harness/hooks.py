@@ -77,7 +77,8 @@ def _draw_grid(
     )
     images = making.decode(
         autoencoder.load(directory / "vae"), latents,
-        latent_scale=config.diffusion.latent_scale, batch_size=config.eval.decode_batch_size,
+        latent_scale=config.diffusion.latent_scale,
+        batch_size=min(config.eval.decode_batch_size, len(prompts)),
     )
     grid.save_grid(np.asarray(images), path, columns=min(10, len(images)), prompts=prompts)
 
