@@ -64,7 +64,8 @@ def loss_of_run(
         schedule=Schedule(
             diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
         ),
-        latent_scale=diffusion.latent_scale, batch_size=config.eval.batch_size,
+        latent_scale=diffusion.latent_scale,
+        batch_size=min(config.eval.batch_size, protocol.n_samples),
     )
     return {
         "run": str(run.directory), "step": step, "protocol_name": protocol.name,
