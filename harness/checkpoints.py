@@ -10,6 +10,7 @@ over with a warning that says what was wrong.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -52,7 +53,7 @@ def save(
         directory.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(directory.parent)
         temporary = directory.parent / f".{directory.name}.{os.getpid()}.tmp"
-        temporary.mkdir()
+        os.mkdir(temporary)
         try:
             manifest = _write_parts(temporary, checkpoint)
             manifest |= {"schema": SCHEMA, "step": checkpoint.step, "config_digest": config_digest,
@@ -64,7 +65,7 @@ def save(
                 os.rename(directory, directory.parent / f".{directory.name}.{os.getpid()}.old.tmp")
             os.rename(temporary, directory)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _discard(temporary)
             raise
         files.fsync_directory(directory.parent)
         remove_leftovers(directory.parent)
@@ -147,14 +148,20 @@ def prune(folder: Path, steps: list[int], *, keep: int, every: int = 1, last: in
             # Renamed first: a kill in the middle leaves no half checkpoint under a real name.
             doomed = folder / f".{step:08d}.{os.getpid()}.old.tmp"
             os.rename(folder / f"{step:08d}", doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            _discard(doomed)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed saves left behind. Only the holder of the run's lock may call this."""
     for path in folder.glob(".*.tmp"):
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            _discard(path)
+
+
+def _discard(path: Path) -> None:
+    # What cannot be removed now goes with the next save; it harms nobody.
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def tensors_digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -222,11 +229,14 @@ def safetensors_chunks(arrays: Mapping[str, np.ndarray]):
 def _write_synced(path: Path, chunks: Any) -> str:
     """Write and fsync; returns the SHA-256 of what was written."""
     digest = hashlib.sha256()
-    with open(path, "xb", buffering=0) as file:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
         for chunk in chunks:
             digest.update(chunk)
             view = memoryview(chunk)
             while len(view):
-                view = view[file.write(view) :]
-        os.fsync(file.fileno())
+                view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     return digest.hexdigest()

@@ -1,0 +1,17 @@
+"""One warm server, and one undisturbed run, for all fault tests."""
+
+import pytest
+
+from tests.faults.warm import Warm
+from tests.fixtures import write_tiny_config
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory):
+    with Warm(tmp_path_factory.mktemp("warm")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    return write_tiny_config(tmp_path_factory.mktemp("config") / "tiny.toml")
