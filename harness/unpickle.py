@@ -28,7 +28,7 @@ from harness.errors import DataError
 Names = Mapping[tuple[str, str], Any]
 
 # A state dict of 1,000 tensors takes 30,000 operations.
-MAX_OPERATIONS = 1_000_000
+MAX_OPERATIONS = 300_000
 _DTYPE = re.compile(r"[<>|=]?(\?|[biufc]\d{1,2}|[SU]\d{1,7}|O8?)")
 # Left out on purpose: everything that calls a class (INST, OBJ, NEWOBJ), the
 # extension registry, sets (hashing a deep tuple overflows the C stack), and the
@@ -265,7 +265,7 @@ def _of(kind: type, value: Any) -> Any:
 
 
 def _key(value: Any) -> Any:
-    # Hashing a tuple nested a million deep overflows the C stack.
+    # Hashing a tuple nested deeply overflows the C stack.
     if not isinstance(value, str | int):
         raise pickle.UnpicklingError(f"a dict's key is a {type(value).__name__}")
     return value
