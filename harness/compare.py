@@ -87,9 +87,10 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 
 def _ratio(square: float, norm: float) -> float:
-    if not (math.isfinite(square) and math.isfinite(norm)):
-        return math.inf
-    return math.sqrt(square / norm) if norm else (math.inf if square else 0.0)
+    if square == 0.0:
+        return 0.0
+    finite = math.isfinite(square) and math.isfinite(norm)
+    return math.sqrt(square / norm) if finite and norm else math.inf
 
 
 def _json(value: float) -> float | None:

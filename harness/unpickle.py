@@ -153,6 +153,7 @@ class ArrayUnpickler(pickle._Unpickler):
         names = {
             ("collections", "OrderedDict"): _Function(_Mapping),
             ("_codecs", "encode"): _Function(self._latin1),
+            ("__builtin__", "bytes"): _Function(_no_bytes),
             ("numpy", "ndarray"): _NDARRAY,
             ("numpy", "dtype"): _Function(_Dtype),
         }
@@ -269,6 +270,11 @@ def _key(value: Any) -> Any:
     if not isinstance(value, str | int):
         raise pickle.UnpicklingError(f"a dict's key is a {type(value).__name__}")
     return value
+
+
+def _no_bytes() -> bytes:
+    """Protocol 2 pickles carry empty bytes as `bytes()`."""
+    return b""
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
