@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -116,6 +117,12 @@ def require_paddle(*, deterministic: bool = True, recorded: int | None = None) -
         # Paddle warns on stderr of every OMP_NUM_THREADS above 1; ours is meant.
         with _signals_held(), contextlib.redirect_stderr(io.StringIO()):
             import paddle  # noqa: F401
+
+            # Paddle takes SIGTERM for itself: it prints a stack from inside the handler, which
+            # allocates and so can wait for ever. What Python had set is set again.
+            if threading.current_thread() is threading.main_thread():
+                former = signal.getsignal(signal.SIGTERM)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)
     except ImportError as error:
         raise EnvironmentFault(
             f"paddle cannot be imported: {error}",

@@ -5,12 +5,14 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from harness import runs
-from tests.command import assert_one_line_error
+from tests.command import assert_one_line_error, environment
 from tests.faults.warm import wait_for
 
 STEPS = 12
@@ -103,6 +105,22 @@ def test_a_signal_before_the_first_step_is_75_too(warm, tiny, features, tmp_path
     # The very first moments of a process belong to nobody: the signal's default ends it.
     assert ended.returncode in (75, -signal.SIGTERM)
     assert "Traceback" not in ended.stderr
+
+
+def test_paddle_does_not_keep_sigterm():
+    """Its own handler prints a C++ stack, from malloc if need be, where it then waits for ever."""
+    code = """if True:
+        import os, signal, sys
+        from harness import environment
+        signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
+        environment.require_paddle()
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (-signal.SIGTERM, "asked\n", "")
 
 
 def test_of_eight_processes_one_works_and_seven_name_it(
