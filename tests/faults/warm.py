@@ -60,6 +60,7 @@ class Warm:
         """Start `harness ARGUMENTS`; `more_memory`: bytes of address space it may add, if not 0."""
         self._count += 1
         out, err = (self._folder / f"{self._count}.{kind}" for kind in ("out", "err"))
+        out.touch(), err.touch()  # a signal can strike before the child opens them
         pid = self._ask({"argv": [*map(str, arguments)], "out": str(out), "err": str(err),
                          "more_memory": more_memory})
         return Child(pid, out, err)
