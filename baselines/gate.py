@@ -8,63 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from baselines import bits, metrics, stats
 from baselines.metrics import METRICS, Measured
 from baselines.record import Baseline, data_identity, named
+from baselines.verdicts import Report, Verdict
 from harness import configs, runs
 from harness.errors import DataError
 
-PASSING = ("better", "same")
 # A check's run is disturbed when its steps scatter this much more than the baseline's did.
 DISTURBED_TIMES, DISTURBED_LEAST = 3.0, 0.10
 FEWEST_SEEDS = 3
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One metric's verdict. `change`: relative to the baseline, or a difference of shares.
-
-    `gates`: whether it counts; a comparison that this machine cannot make does not.
-    """
-
-    metric: str
-    verdict: str
-    reason: str = ""
-    baseline: float | None = None
-    value: float | None = None
-    change: float | None = None
-    n: tuple[int, int] = (0, 0)
-    p: float | None = None
-    detectable: float | None = None
-    gates: bool = True
-
-    @property
-    def passes(self) -> bool:
-        return self.verdict in PASSING
-
-
-@dataclass(frozen=True)
-class Report:
-    """A check's result: passed, failed or inconclusive, and why."""
-
-    baseline: Baseline
-    runs: list[str]
-    verdicts: list[Verdict]
-
-    @property
-    def outcome(self) -> str:
-        gating = [verdict for verdict in self.verdicts if verdict.gates]
-        blocking = {verdict.verdict for verdict in gating if not verdict.passes}
-        if gating and not blocking:
-            return "passed"
-        return "inconclusive" if blocking == {"inconclusive"} else "failed"
-
-    @property
-    def improved(self) -> list[Verdict]:
-        return [verdict for verdict in self.verdicts if verdict.verdict == "better"]
+# The same EMA weights by the same protocol give the same figure; what is left is the thread
+# count of the evaluation, which moves it by some 1e-5.
+SAME_WEIGHTS_TOLERANCE = 1e-3
 
 
 def check(
@@ -168,7 +127,8 @@ def _draw(
     old = _values_by_seed(summary)
     new = _seeded((one.seed, one.values[key].value) for one in having)
     if key not in metrics.MACHINE_METRICS and new.keys() <= old.keys():
-        return _paired(key, old, new, minimum)
+        verdict = _paired(key, old, new, minimum)
+        return _evaluation_changed(verdict, metric, having, baseline) or verdict
     if key not in metrics.MACHINE_METRICS and len(old) < FEWEST_SEEDS:
         strange = min(new.keys() - old.keys())
         return Verdict(key, "not comparable", f"the baseline has no run of seed {strange} and "
@@ -255,6 +215,28 @@ def _paired(
     least = max(minimum, *(max(some) - min(some) for some in scaled_old.values()))
     verdict = "same" if abs(difference) <= least else "worse" if difference > 0 else "better"
     return replace(draft, verdict=verdict, reason="same seeds", detectable=least)
+
+
+def _evaluation_changed(
+    verdict: Verdict, metric: metrics.Metric, having: list[Measured], baseline: Baseline
+) -> Verdict | None:
+    """Worse, in whichever direction, if weights that are the same are judged otherwise.
+
+    Samples from raw in place of EMA weights, for instance, may have the better FID early in
+    training, when the average still lags behind: no improvement, but an evaluation gone wrong.
+    """
+    known = baseline.content["bits"]
+    same_weights = all(
+        one.bits.ema is not None and one.bits.ema == known.get(str(one.seed), {}).get("ema")
+        for one in having
+    )
+    evaluated = baseline.content["metrics"][verdict.metric].get("protocol") is not None
+    if not (evaluated and same_weights and metric.scale == "ratio"):
+        return None
+    if abs(verdict.change) <= SAME_WEIGHTS_TOLERANCE:
+        return None
+    reason = "the same EMA weights gave another figure: the evaluation has changed"
+    return replace(verdict, verdict="worse", reason=reason, detectable=SAME_WEIGHTS_TOLERANCE)
 
 
 def _disturbed(key: str, having: list[Measured], summary: dict[str, Any]) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from baselines import metrics
-from baselines.gate import Report, Verdict
 from baselines.metrics import METRICS
+from baselines.verdicts import Report, Verdict
 
 _JUNIT = {
     "worse": "failure", "missing": "error", "not comparable": "error", "inconclusive": "skipped",

@@ -22,6 +22,7 @@ environment.require_paddle()
 import numpy as np  # noqa: E402
 
 from baselines import gate, record  # noqa: E402
+from baselines.verdicts import Report  # noqa: E402
 from harness import configs, measure, runs, train  # noqa: E402
 from harness.step import Trainer  # noqa: E402
 
@@ -71,7 +72,7 @@ def flip_a_weight_bit(trainer: Trainer) -> None:
         weight.set_value(value)
 
 
-def verdicts(report: gate.Report) -> dict[str, str]:
+def verdicts(report: Report) -> dict[str, str]:
     return {"outcome": report.outcome, **{v.metric: v.verdict for v in report.verdicts}}
 
 

@@ -70,16 +70,30 @@ def test_twice_the_memory_is_worse(baseline, tmp_path):
     assert found["host_memory"].change == pytest.approx(1.0)
 
 
+def quality(report, key):
+    return verdicts(report)[key].verdict
+
+
 def test_a_worse_fid_is_worse_and_a_little_noise_is_not(baseline, tmp_path):
-    only_worse(gate.check([made.run(tmp_path / "a", fid=20.7)], baseline), "fid/coco-ddim50")
-    assert gate.check([made.run(tmp_path / "b", fid=20.5)], baseline).outcome == "passed"
+    """Of other weights, that is: of training that has changed."""
+    key = "fid/coco-ddim50"
+    for name, fid, expected in (("a", 20.7, "worse"), ("b", 20.5, "same"), ("c", 19.0, "better")):
+        one = made.run(tmp_path / name, fid=fid, weights=2.0)
+        assert quality(gate.check([one], baseline), key) == expected
+
+
+@pytest.mark.parametrize("fid", [20.1, 19.0, 40.0])
+def test_the_same_weights_judged_otherwise_are_worse(baseline, tmp_path, fid):
+    report = gate.check([made.run(tmp_path / "c", fid=fid)], baseline)
+    found = only_worse(report, "fid/coco-ddim50")
+    assert "the evaluation has changed" in found["fid/coco-ddim50"].reason
 
 
 def test_validation_loss_is_held_to_three_standard_errors(baseline, tmp_path):
     key = "val_loss/coco-ddim50"
-    report = gate.check([made.run(tmp_path / "a", validation=(0.2529, 0.001))], baseline)
-    assert verdicts(report)[key].verdict == "same"
-    only_worse(gate.check([made.run(tmp_path / "b", validation=(0.2532, 0.001))], baseline), key)
+    for name, loss, expected in (("a", 0.2529, "same"), ("b", 0.2532, "worse")):
+        one = made.run(tmp_path / name, validation=(loss, 0.001), weights=2.0)
+        assert quality(gate.check([one], baseline), key) == expected
 
 
 def test_one_changed_weight_bit_is_worse(baseline, tmp_path):

@@ -1,0 +1,53 @@
+"""What a check finds: one verdict a metric, and the outcome of them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from baselines.record import Baseline
+
+PASSING = ("better", "same")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One metric's verdict. `change`: relative to the baseline, or a difference of shares.
+
+    `gates`: whether it counts; a comparison that this machine cannot make does not.
+    """
+
+    metric: str
+    verdict: str
+    reason: str = ""
+    baseline: float | None = None
+    value: float | None = None
+    change: float | None = None
+    n: tuple[int, int] = (0, 0)
+    p: float | None = None
+    detectable: float | None = None
+    gates: bool = True
+
+    @property
+    def passes(self) -> bool:
+        return self.verdict in PASSING
+
+
+@dataclass(frozen=True)
+class Report:
+    """A check's result: passed, failed or inconclusive, and why."""
+
+    baseline: Baseline
+    runs: list[str]
+    verdicts: list[Verdict]
+
+    @property
+    def outcome(self) -> str:
+        gating = [verdict for verdict in self.verdicts if verdict.gates]
+        blocking = {verdict.verdict for verdict in gating if not verdict.passes}
+        if gating and not blocking:
+            return "passed"
+        return "inconclusive" if blocking == {"inconclusive"} else "failed"
+
+    @property
+    def improved(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if verdict.verdict == "better"]

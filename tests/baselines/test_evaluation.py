@@ -1,0 +1,86 @@
+"""The gate over real evaluations: samples from raw in place of EMA weights are caught."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from baselines import gate, record
+from eval import networks, of_run, protocols, statistics
+from harness import checkpoints, digits, digits_source, train
+from tests import fixtures
+
+STEPS = 6
+PROTOCOL = protocols.get(
+    "digits-ddim20-200", n_samples=16, num_inference_steps=4, loss_images=8
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Features that fit the tiny config, with the digits' VAE, classifier and reference."""
+    folder = fixtures.write_features(tmp_path_factory.mktemp("evaluation") / "data")
+    shutil.copytree(digits.ASSETS / "vae", folder / "vae")
+    shutil.copyfile(digits.ASSETS / "features.safetensors", folder / "features.safetensors")
+    images, _ = digits_source.load()
+    real = digits_source.rgb(images[:60])
+    np.save(folder / "val_images.npy", real)
+    network = networks.DigitsNetwork(folder)
+    statistics.save(folder / "reference.npz", statistics.of_features(network.extract(real)))
+    with open(folder / "val" / "captions.jsonl", "w") as file:
+        for image in range(20):
+            for caption in range(2):
+                line = {"image": image, "caption": caption, "text": "a digit", "label": image % 10}
+                file.write(json.dumps(line) + "\n")
+    return folder
+
+
+def trained(data, directory):
+    """The tiny config with a large step, so that EMA and raw weights lie well apart."""
+    config = fixtures.tiny_config("optim.lr=0.02", "optim.warmup_steps=0", "ema.decay=0.5")
+    return train.train(train.Plan(config, 1, directory, data, 0))
+
+
+def evaluated(run, data):
+    of_run.evaluate_run(run, protocol=PROTOCOL, data=data)
+    return run
+
+
+@pytest.fixture(scope="module")
+def baseline(data, tmp_path_factory):
+    root = tmp_path_factory.mktemp("baseline")
+    runs = [evaluated(trained(data, root / str(number)), data) for number in range(3)]
+    return record.record(runs, "evaluated", vouched=True)
+
+
+def quality(report):
+    return {v.metric.partition("/")[0]: v for v in report.verdicts if "/" in v.metric}
+
+
+def test_the_same_again_is_the_same_though_its_data_lie_elsewhere(baseline, data, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(data, moved)
+    run = evaluated(trained(moved, tmp_path / "run"), moved)
+    found = quality(gate.check([run], baseline, vouched=True))
+    assert {name: verdict.verdict for name, verdict in found.items()} == {
+        "fd_digits": "same", "accuracy": "same", "val_loss": "same",
+    }
+
+
+def test_samples_from_raw_weights_are_caught(baseline, data, tmp_path, monkeypatch):
+    def raw(run, step):
+        step = run.checkpoint_steps()[-1]
+        manifest = checkpoints.check(run.checkpoint(step))
+        found = checkpoints.load(run.checkpoint(step), parts=("model",))
+        return step, manifest, found.parts["model"]
+
+    run = trained(data, tmp_path / "run")
+    monkeypatch.setattr(of_run, "load_ema", raw)
+    report = gate.check([evaluated(run, data)], baseline, vouched=True)
+    found = quality(report)
+    assert found["fd_digits"].verdict == found["val_loss"].verdict == "worse"
+    assert {v.verdict for v in report.verdicts if v.metric.endswith("_bits")} == {"same"}
+    assert report.outcome == "failed"
