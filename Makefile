@@ -9,7 +9,7 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              2>/dev/null && echo $$p && break; done)
 UV      := $(BIN)/uv --no-config
 
-.PHONY: install demo test test-slow test-faults bench lint lock clean
+.PHONY: install demo nightly test test-slow test-faults bench lint lock clean
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ demo: $(STAMP)
 	$(BIN)/harness train digits_tiny --data demo/digits --output-dir demo/runs/digits_tiny
 	$(BIN)/harness train digits_tiny_deep --data demo/digits --output-dir demo/runs/digits_tiny_deep
 	@$(BIN)/harness report demo/runs/digits_tiny demo/runs/digits_tiny_deep -o demo/report
+
+# A night's benchmark and its gate; `make nightly NIGHTLY=--smoke` goes the way on a CPU.
+nightly: $(STAMP)
+	$(BIN)/python -m baselines.nightly $(NIGHTLY)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 $(TESTS)

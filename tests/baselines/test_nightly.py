@@ -1,0 +1,110 @@
+"""The nightly script: the gate's outcome, what it leaves, and the whole way (long form)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from baselines import nightly, record
+from tests.baselines import made
+from tests.command import ROOT, environment
+
+
+def night_in(out: Path, **more) -> nightly.Night:
+    values = dict(
+        configs=("small",), data=out / "data", out=out, history=out / "history",
+        baselines=out / "baselines", runner="r", until=made.STEPS, evaluation=(), smoke=False,
+    )
+    return nightly.Night(**{**values, **more})
+
+
+@pytest.fixture
+def night(tmp_path):
+    record.save(
+        record.record(made.several(tmp_path / "earlier", "b"), "small-r"),
+        folder=tmp_path / "baselines",
+    )
+    return night_in(tmp_path)
+
+
+def gate_on(night, **more):
+    runs = [one.directory for one in made.several(night.out / "runs", "small-", **more)]
+    return nightly._gate(night, "small", runs)
+
+
+def test_a_good_night_passes_and_leaves_its_checks(night):
+    assert gate_on(night) == "passed"
+    assert json.loads((night.out / "checks/small.json").read_text())["outcome"] == "passed"
+    assert "### Gate: passed" in (night.out / "checks/small.md").read_text()
+    suite = ElementTree.parse(night.out / "junit/small.xml").getroot()[0]
+    assert suite.get("failures") == suite.get("errors") == "0"
+
+
+def test_a_bad_night_fails_and_annotates(night, capsys):
+    assert gate_on(night, memory=2.0) == "failed"
+    assert "::error title=small-r%3A host_memory worse" in capsys.readouterr().out
+
+
+def test_a_noisy_night_is_run_again(night, monkeypatch):
+    again = []
+
+    def train(night, config, directory):
+        again.append(directory.name)
+        made.run(directory, speed=made.SPEEDS[len(again) % 5])
+
+    monkeypatch.setattr(nightly, "_train", train)
+    outcome = gate_on(night, speeds=(90.0, 100.0, 108.0, 99.0, 104.0))
+    assert again[:5] == [f"small-{number}" for number in range(5, 10)]
+    assert outcome in ("passed", "inconclusive")
+    assert len(json.loads((night.out / "checks/small.json").read_text())["runs"]) > 5
+
+
+def test_without_a_baseline_the_night_fails_but_leaves_a_candidate(tmp_path, monkeypatch):
+    monkeypatch.setattr(nightly, "_train", lambda night, config, path: made.run(
+        path, speed=made.SPEEDS[int(path.name[-1])]))
+    monkeypatch.setattr(nightly, "_evaluate", lambda night, path: None)
+    monkeypatch.setattr(nightly, "_report", lambda night: None)
+    assert nightly.run(night_in(tmp_path), "2026-11-22") == 3
+    assert record.load("small-r", folder=tmp_path / "records").content["config"] == "small"
+    kept = sorted(path.name for path in (tmp_path / "history/2026-11-22/small-0").iterdir())
+    assert kept == ["eval", "metrics.jsonl", "run.json", "timing.jsonl"]
+
+
+def test_a_step_that_fails_ends_the_night_with_5(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-m", "baselines.nightly", "--out", tmp_path / "out",
+         "--data", tmp_path / "nowhere", "--configs", "small"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True,
+    )
+    assert process.returncode == 5
+    assert "`harness train` ended with 5" in process.stderr
+
+
+def test_the_workflow_runs_the_script_that_is_tested_here():
+    text = (ROOT / ".github/workflows/nightly-gpu.yml").read_text()
+    assert "make nightly DEVICE=gpu" in text
+    options = {option for parameter in nightly.main.params for option in parameter.opts}
+    used = {word.strip('"') for word in text.split() if word.strip('"').startswith("--")}
+    assert used - {"--configs"} <= options
+    assert "-m baselines.nightly $(NIGHTLY)" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.slow
+def test_the_whole_way_on_a_cpu(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-m", "baselines.nightly", "--smoke", "--out", tmp_path / "out",
+         "--data", tmp_path / "digits"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    for config in nightly.SMOKE_MATRIX:
+        document = json.loads((tmp_path / f"out/checks/{config}.json").read_text())
+        verdicts = {one["metric"]: one["verdict"] for one in document["verdicts"]}
+        assert {verdicts[key] for key in ("loss_bits", "weights_bits", "ema_bits")} == {"same"}
+        assert any(key.startswith("fd_digits/") for key in verdicts)
+    assert (tmp_path / "out/report/report.html").stat().st_size > 10_000
