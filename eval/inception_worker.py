@@ -11,6 +11,7 @@ JSON line on stdin, and ends when stdin does, so it cannot outlive whoever start
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -26,6 +27,7 @@ from harness import files
 from harness.errors import DataError, HarnessError
 
 DIMS = 2048
+DECODERS = max(1, min(8, len(os.sched_getaffinity(0))))
 
 
 def load_network(weights: Path) -> tuple[Any, Any]:
@@ -99,9 +101,13 @@ class Extractor:
             return
         paths, preparation = message["files"], message["preparation"]
         chunks = [paths[first : first + size] for first in range(0, len(paths), size)]
-        yield from _ahead(
-            lambda chunk: [image_files.load(path, preparation) for path in chunk], chunks
-        )
+        # Decoding lets go of the interpreter's lock: on a GPU one thread would be the slowest part.
+        with ThreadPoolExecutor(DECODERS, thread_name_prefix="image") as pool:
+
+            def load(chunk: list[str]) -> list[np.ndarray]:
+                return list(pool.map(lambda path: image_files.load(path, preparation), chunk))
+
+            yield from _ahead(load, chunks)
 
 
 def _unit(images: Any) -> Any:

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pytest
 
 from harness import checkpoints, runs, seeds
@@ -76,6 +77,20 @@ def test_a_coco_run_without_inception_weights_is_exit_5(run, tmp_path):
     process = harness("eval", run, "--fid", "--protocol", "coco-ddim50", "--n-samples", 4,
                       TORCH_HOME=str(tmp_path))
     assert_one_line_error(process, 5, "Inception weights are missing", str(tmp_path))
+
+
+def test_a_coco_protocol_takes_inception_features(run, torch_home, tmp_path):
+    np.savez(tmp_path / "reference.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    process = harness(
+        "eval", run, "--fid", "--protocol", "coco-ddim50", "--n-samples", 6, "--steps", 2,
+        "--reference", tmp_path / "reference.npz", "--json", TORCH_HOME=str(torch_home),
+    )
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    # Weights other than the published ones make no FID.
+    assert found["metrics"]["fid_unofficial_weights"] > 0 and "fid" not in found["metrics"]
+    assert found["protocol"]["features"]["official"] is False
+    assert found["metrics"]["fid_unofficial_weights_infinity"] is None
 
 
 def test_a_damaged_checkpoint_is_exit_4(run, tmp_path):
