@@ -153,7 +153,10 @@ def _make_blocks(
         return
     sizes = {b: blocks.span(b)[1] - blocks.span(b)[0] for b in mine}
     done = sum(sizes.values()) - sum(sizes[b] for b in missing)
-    maker = Maker(task.config, task.protocol, captions, model, vae_directory)
+    maker = Maker(
+        task.config, task.protocol, captions, model, vae_directory,
+        batch_size=task.batch_size, decode_batch_size=task.decode_batch_size,
+    )
     scorer = None
     if task.protocol.clip:
         from eval import clip_score

@@ -24,7 +24,7 @@ class Maker:
 
     def __init__(
         self, config: Config, protocol: Protocol, captions: CaptionList, model: Any,
-        vae_directory: Path,
+        vae_directory: Path, *, batch_size: int, decode_batch_size: int,
     ):
         from models import autoencoder
         from models.diffusion import Schedule
@@ -32,6 +32,7 @@ class Maker:
         diffusion = config.diffusion
         self._config, self._protocol = config, protocol
         self._captions, self._model = captions, model
+        self._batch_size, self._decode_batch_size = batch_size, decode_batch_size
         self._vae = autoencoder.load(vae_directory)
         self._alphas_cumprod = Schedule(
             diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
@@ -39,17 +40,16 @@ class Maker:
 
     def images(self, first: int, last: int) -> tuple[np.ndarray, dict[str, float]]:
         """uint8 [n, H, W, 3] of samples first..last-1, and the seconds of network and vae."""
-        settings = self._config
         began = time.perf_counter()
         latents = sampling.sample_latents(
             self._model, self._captions.contexts(first, last), self._captions.empty_context,
             range(first, last), protocol=self._protocol,
-            alphas_cumprod=self._alphas_cumprod, batch_size=self._task.batch_size,
+            alphas_cumprod=self._alphas_cumprod, batch_size=self._batch_size,
         )
         sampled = time.perf_counter()
         images = decode(
-            self._vae, latents, latent_scale=settings.diffusion.latent_scale,
-            batch_size=self._task.decode_batch_size,
+            self._vae, latents, latent_scale=self._config.diffusion.latent_scale,
+            batch_size=self._decode_batch_size,
         )
         return images, {"network": sampled - began, "vae": time.perf_counter() - sampled}
 
