@@ -22,7 +22,7 @@ class Progress:
         self, total: int, label: str, *, start: int = 0, unit: str = "it", silent: bool = False
     ):
         self._total, self._label, self._unit = total, label, unit
-        self._done = self._start = start
+        self._done = self._start = self._told = start
         self._began = self._spoke = time.monotonic()
         self._postfix = ""
         self._bar: Any = None
@@ -41,7 +41,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._done > self._start:
+        elif self._done > self._told:
             self._line()
 
     def advance(self, count: int = 1, **shown: Any) -> None:
@@ -75,7 +75,7 @@ class Progress:
         now = time.monotonic()
         rate = (self._done - self._start) / max(now - self._began, 1e-9)
         left = (self._total - self._done) / rate if rate else float("inf")
-        self._spoke = now
+        self._spoke, self._told = now, self._done
         say(
             f"{self._label}: {self._done}/{self._total} {self._unit}, "
             f"{rate:.3g} {self._unit}/s, {_duration(left)} left {self._postfix}".rstrip()
