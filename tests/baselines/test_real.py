@@ -49,5 +49,6 @@ def test_twice_the_memory_is_caught(found):
 
 
 def test_one_changed_weight_bit_is_caught(found):
-    assert {found["bit"][key] for key in BITS} == {"worse"}
+    # The lowest bit of one weight need not reach the loss, which is rounded too.
+    assert found["bit"]["weights_bits"] == found["bit"]["ema_bits"] == "worse"
     assert found["bit"]["outcome"] == "failed"
