@@ -1,6 +1,6 @@
 """Build the embedded `digits` data in coco256_features' format, evaluation's needs included.
 
-    DIR/{train,val}/{i}.npy      float32 [8,8,8]   moments: mean and log-variance of 4 channels
+    DIR/{train,val}/{i}.npy      float32 [2,8,8]   moments: mean and log-variance of 1 channel
                     {i}_{k}.npy  float32 [12,64]   context of caption k of image i
                     captions.jsonl                 {"image", "caption", "text", "label"} a line
         {train,val}_images.npy   uint8 [N,64,64,3]
@@ -152,7 +152,7 @@ def _contexts(encoder: Any) -> dict[str, np.ndarray]:
 
 
 def _moments(vae: Any, pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """Moments float32 [8,8,8] of each of the uint8 [N,64,64,3] images, in order."""
+    """Moments float32 [2,8,8] of each of the uint8 [N,64,64,3] images, in order."""
     import numpy as np
 
     for start in range(0, len(pixels), _BATCH):

@@ -85,7 +85,7 @@ def _options(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     for k in range(len(widths)):
         folders.integer({"block_out_channels": widths[k]}, "block_out_channels", 1, 2048, folder)
     limits = {
-        "in_channels": (3, 16), "out_channels": (3, 16), "latent_channels": (4, 64),
+        "in_channels": (3, 16), "out_channels": (3, 16), "latent_channels": (1, 64),
         "layers_per_block": (1, 8), "norm_num_groups": (32, 512), "sample_size": (32, 8192),
     }
     options: dict[str, Any] = {

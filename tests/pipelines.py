@@ -1,4 +1,4 @@
-"""A run with lively weights and the digits' own VAE and text encoder: small, and real."""
+"""A run with lively weights and a small VAE and the digits' text encoder: small, and real."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from harness import checkpoints, fingerprint, runs
+from tests import assets
 from tests.fixtures import tiny_config
 
-ASSETS = Path(__file__).parents[1] / "harness" / "assets" / "digits"
+ASSETS = assets.pipeline_folder()
 # the digits' sizes; COCO's latent scale, so that the scale of ppdiffusers' U-ViT pipeline is wrong
 CONFIG = tiny_config(
     "model.clip_dim=64", "model.num_text_tokens=12", "model.num_layers=4",

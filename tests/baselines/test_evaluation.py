@@ -11,7 +11,7 @@ import pytest
 from baselines import gate, record
 from eval import networks, of_run, protocols, statistics
 from harness import checkpoints, digits, digits_source, train
-from tests import fixtures
+from tests import assets, fixtures
 
 STEPS = 6
 PROTOCOL = protocols.get(
@@ -23,7 +23,7 @@ PROTOCOL = protocols.get(
 def data(tmp_path_factory):
     """Features that fit the tiny config, with the digits' VAE, classifier and reference."""
     folder = fixtures.write_features(tmp_path_factory.mktemp("evaluation") / "data")
-    shutil.copytree(digits.ASSETS / "vae", folder / "vae")
+    shutil.copytree(assets.VAE, folder / "vae")
     shutil.copyfile(digits.ASSETS / "features.safetensors", folder / "features.safetensors")
     images, _ = digits_source.load()
     real = digits_source.rgb(images[:60])

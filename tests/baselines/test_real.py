@@ -17,7 +17,7 @@ BITS = ("loss_bits", "weights_bits", "ema_bits")
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     data = fixtures.write_features(
-        tmp_path_factory.mktemp("data") / "d", images=16, size=8, tokens=12, width=64
+        tmp_path_factory.mktemp("data") / "d", images=16, channels=1, size=8, tokens=12, width=64
     )
     process = subprocess.run(
         [sys.executable, "-m", "tests.baselines.real", data, tmp_path_factory.mktemp("out")],

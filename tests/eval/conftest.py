@@ -10,7 +10,7 @@ from eval import networks, statistics
 from eval.digits import DigitsFeatures
 from eval.inception import FILE_NAME
 from harness import checkpoints, digits, digits_source, seeds
-from tests import fixtures
+from tests import assets, fixtures
 from tests.eval import peer
 
 
@@ -51,7 +51,7 @@ def digits_features():
 def digits_data(tmp_path_factory):
     """Data that fit `fixtures.tiny_config()` with what evaluates digits: VAE, features, labels."""
     data = fixtures.write_features(tmp_path_factory.mktemp("digits"))
-    shutil.copytree(digits.ASSETS / "vae", data / "vae")
+    shutil.copytree(assets.VAE, data / "vae")
     shutil.copyfile(digits.ASSETS / "features.safetensors", data / "features.safetensors")
     images, _ = digits_source.load()
     real = digits_source.rgb(images[:120])

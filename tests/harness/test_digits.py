@@ -75,7 +75,7 @@ def test_build_writes_coco_features_format(tmp_path, small):
         names = {path.name for path in (out / split).iterdir()}
         expected = {f"{i}.npy" for i in range(count)} | {"captions.jsonl"}
         assert names == expected | {f"{i}_{k}.npy" for i in range(count) for k in range(5)}
-        files.load_npy(out / split / "0.npy", dtype="float32", shape=(8, 8, 8))
+        files.load_npy(out / split / "0.npy", dtype="float32", shape=(2, 8, 8))
         files.load_npy(out / split / "0_4.npy", dtype="float32", shape=(12, 64))
         files.load_npy(out / f"{split}_images.npy", dtype="uint8", shape=(count, 64, 64, 3))
         lines = [json.loads(s) for s in (out / split / "captions.jsonl").read_text().splitlines()]
