@@ -61,6 +61,10 @@ def kill_at_random(warm, tiny, features, undisturbed, tmp_path, kills, seed):
                 steps_seen.add((directory / "metrics.jsonl").read_bytes().count(b"\n"))
         ended = warm.run(*train(tiny, features, directory))
         assert ended.returncode == 0, ended.stderr
+        shutil.rmtree(tmp_path / "timed", ignore_errors=True)
+        began = time.monotonic()  # other work on the machine comes and goes
+        warm.run(*train(tiny, features, tmp_path / "timed"))
+        seconds = time.monotonic() - began
         assert bits(directory) == expected, f"seed {seed}, run {begun}, after {killed} kills"
         shutil.rmtree(directory)
     print(f"seed {seed}: {killed} kills in {begun} runs, at {len(steps_seen)} lengths of the log")
