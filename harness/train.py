@@ -342,6 +342,8 @@ class _Stop:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._former[number] = signal.signal(number, self._ask)
+                # Paddle's sockets take an interrupted call for a broken connection.
+                signal.siginterrupt(number, False)
         return self
 
     def __exit__(self, *_: object) -> None:
