@@ -42,8 +42,9 @@ test-slow: $(STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m faults $(TESTS)
 
+# One part: `make bench BENCH="--only step"`; as a table for a page: BENCH=--markdown.
 bench: $(STAMP)
-	$(BIN)/python -m tests.bench $(if $(filter gpu,$(DEVICE)),--device gpu)
+	$(BIN)/python -m tests.bench $(if $(filter gpu,$(DEVICE)),--device gpu) $(BENCH)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

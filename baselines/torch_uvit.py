@@ -8,6 +8,9 @@ IN.npz holds `model` (the model's keyword arguments as JSON), `x` [B, C, H, W] n
 `timesteps` [B], `context` [B, T, clip_dim], `target` [B, C, H, W], and the weights as
 `weight/NAME`. OUT.npz gets `sample`, `loss` (mean squared error to the target) and `grad/NAME`;
 with `steps` in IN.npz (a number), `losses` [steps] of as many AdamW steps on that same batch.
+With `lr` [n] in IN.npz it is trained instead, for n steps at those rates, on batches that it finds
+under `latents`, `noise`, `timesteps` and `context` ([n, B, ...]), and OUT.npz gets their `losses`
+and the weights' average as `ema/NAME`.
 """
 
 from __future__ import annotations
@@ -132,13 +135,81 @@ def load_weights(model: nn.Module, arrays) -> None:
     model.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in arrays.items()})
 
 
+def alphas_cumprod() -> torch.Tensor:
+    """The signal's share of the variance at step n in 0..1000 (at 0 all of it), float64 [1001]."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1.0 - betas, 0)])
+
+
+class Training:
+    """AdamW and an average of the weights; optimizer and average in few fused passes."""
+
+    def __init__(self, model, *, beta1=0.9, beta2=0.9, eps=1e-8, weight_decay=0.03, decay=0.9999):
+        self.model = model.train()
+        self.parameters = list(model.parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, 1.0, (beta1, beta2), eps, weight_decay, fused=True
+        )
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.decay = decay
+        self.alphas_cumprod = alphas_cumprod().to(self.parameters[0].device)
+
+    def step(self, latents, noise, timesteps, context, *, lr: float) -> float:
+        """One optimizer step; the loss before it."""
+        alpha = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt().float() * latents + (1.0 - alpha).sqrt().float() * noise
+        loss = F.mse_loss(self.model(noisy, timesteps, context), noise)
+        loss.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1.0 - self.decay)
+        return loss.item()
+
+
+@torch.inference_mode()
+def ddim(model, x, contexts, empty, *, steps: int, guidance_scale: float):
+    """DDIM with guidance from noise `x` [B, C, H, W]; contexts [B, T, D], empty [T, D]."""
+    model.eval()
+    alphas = alphas_cumprod().tolist()
+    both = torch.cat([contexts, empty.expand_as(contexts)])
+    ratio = 1000 // steps
+    for i in reversed(range(steps)):
+        n = i * ratio + 2  # index i * ratio + 1 counted from 0, and the network counts from 1
+        timesteps = torch.full((2 * len(x),), n, device=x.device)
+        cond, uncond = model(torch.cat([x, x]), timesteps, both).chunk(2)
+        noise = uncond + guidance_scale * (cond - uncond)
+        here, there = alphas[n], alphas[max(n - ratio, 1)]
+        scale = math.sqrt(there / here)
+        x = scale * x + (math.sqrt(1.0 - there) - scale * math.sqrt(1.0 - here)) * noise
+    model.train()
+    return x
+
+
+def train(model: nn.Module, given: dict, decay: float) -> dict:
+    """Losses and averaged weights of training on the batches that were given."""
+    training = Training(model, decay=decay)
+    losses = []
+    for i, lr in enumerate(given["lr"].tolist()):
+        batch = (given[k][i] for k in ("latents", "noise", "timesteps", "context"))
+        losses.append(training.step(*map(torch.from_numpy, batch), lr=lr))
+    names = (name for name, _ in model.named_parameters())
+    average = {f"ema/{n}": a.numpy() for n, a in zip(names, training.average, strict=True)}
+    return {"losses": np.array(losses, dtype=np.float64), **average}
+
+
 def main(source: str, target: str) -> None:
     with np.load(source) as file:
         given = dict(file)
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(given.get("threads", 1)))
     model = TorchUViT(**json.loads(str(given["model"])))
     prefix = "weight/"
     load_weights(model, {k[len(prefix):]: v for k, v in given.items() if k.startswith(prefix)})
+    if "lr" in given:
+        np.savez(target, **train(model, given, float(given["decay"])))
+        return
     x, timesteps, context, wanted = (
         torch.from_numpy(given[key]) for key in ("x", "timesteps", "context", "target")
     )

@@ -1,13 +1,105 @@
-"""`make bench`: every module bench_*.py of this folder, one after the other."""
+"""`make bench`: every part measured, one table of ratios, compared with the run before.
 
-import subprocess
+    python -m tests.bench [--only step] [--quick] [--markdown] [--out build/bench.json]
+
+The JSON at --out is read before it is written: a row's ratio there is its `before`. With --only the
+other parts' rows stay as they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
 import sys
+import time
+import traceback
 from pathlib import Path
+from typing import Any
 
-failed = []
-for path in sorted(Path(__file__).parent.glob("bench_*.py")):
-    print(f"== {path.stem}", flush=True)
-    if subprocess.run([sys.executable, "-m", f"tests.bench.{path.stem}", *sys.argv[1:]]).returncode:
-        failed.append(path.stem)
-if failed:
-    sys.exit(f"failed: {', '.join(failed)}")
+from harness import files, fingerprint
+from tests.bench import rows, table
+from tests.bench.options import Options
+
+SCHEMA = 1
+Item = rows.Row | rows.Growth
+PARTS = ("step", "sampling")
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each side")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it work at all?")
+    parser.add_argument("--markdown", action="store_true", help="print the table for a page")
+    parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
+    return parser.parse_args(arguments)
+
+
+def measure(parts: list[str], options: Options) -> tuple[list[Item], list[str]]:
+    """(rows and growths of `parts`, names of parts that failed); told on stderr as they come."""
+    found, failed = [], []
+    for part in parts:
+        began = time.perf_counter()
+        try:
+            for item in importlib.import_module(f"tests.bench.bench_{part}").rows(options):
+                found.append(item)
+                print(table.terminal([item], {}).splitlines()[-1], file=sys.stderr, flush=True)
+        except Exception:
+            traceback.print_exc()
+            failed.append(part)
+        print(f"== {part}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return found, failed
+
+
+def machine(options: Options) -> dict[str, Any]:
+    """What the figures belong to."""
+    packages = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "torch", "numpy")
+    return {
+        "cpu": fingerprint.cpu_name(), "threads": options.threads, "device": options.device,
+        "commit": fingerprint.git_commit(), **{p: fingerprint.version(p) for p in packages},
+    }
+
+
+def earlier(path: Path, options: Options) -> list[Item]:
+    """What this command wrote to `path`; nothing if it was of another schema, size or device."""
+    if not path.is_file():
+        return []
+    document = files.read_json(path)
+    like = (SCHEMA, options.quick, options.device)
+    if (document["schema"], document["quick"], document["machine"]["device"]) != like:
+        return []
+    return [rows.from_json(item) for item in document["items"]]
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print, write; 1 if a part could not be measured."""
+    chosen = parsed(arguments)
+    options = Options(
+        quick=chosen.quick, rounds=2 if chosen.quick else chosen.rounds, device=chosen.device
+    )
+    parts = [part for part in PARTS if part in (chosen.only or PARTS)]
+    old = earlier(chosen.out, options)
+    before = {item.key: item.ratio for item in old if isinstance(item, rows.Row)}
+    began = time.perf_counter()
+    found, failed = measure(parts, options)
+    print(table.markdown(found) if chosen.markdown else table.terminal(found, before))
+    seconds = time.perf_counter() - began
+    print(f"{len(found)} results in {seconds:.0f} s; written to {chosen.out}", file=sys.stderr)
+    kept = [item for item in old if item.part not in parts]
+    document = {
+        "schema": SCHEMA, "time": time.time(), "seconds": seconds, "quick": options.quick,
+        "rounds": options.rounds, "machine": machine(options),
+        "items": [rows.to_json(item) for item in [*kept, *found]],
+    }
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    chosen.out.write_text(json.dumps(document, indent=1) + "\n")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,27 @@
+"""How much is measured: what the command line chose, for every part."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import environment
+
+
+@dataclass(frozen=True)
+class Options:
+    """`quick` makes everything tiny: it shows that the benchmarks work, not how fast a thing is."""
+
+    quick: bool = False
+    rounds: int = 5
+    threads: int = field(default_factory=environment.default_threads)
+    device: str = "cpu"
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder that goes when the part is done."""
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            yield Path(name)
