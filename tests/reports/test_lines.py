@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harness import seeds
 from harness.errors import DataError
 from reports import lines
+from tests.reports import fabricate
 
 
 def test_columns_hold_numbers_and_nan_for_the_rest(tmp_path):
@@ -47,13 +49,48 @@ def test_missing_and_empty_files_have_no_columns(tmp_path):
     assert lines.read(tmp_path / "empty.jsonl") == lines.read(tmp_path / "none.jsonl") == {}
 
 
-def test_many_files_are_read_alike_in_other_processes(tmp_path, monkeypatch):
+def test_the_quick_and_the_careful_way_give_the_same_bits(tmp_path):
+    draw = seeds.generator(1, "lines")
+    doubles = np.frombuffer(draw.bytes(8 * 3000), np.float64)
+    values = [float(value) for value in doubles[np.isfinite(doubles)]]
+    path = tmp_path / "log.jsonl"
+    fabricate.write_lines(path, [
+        {"step": i, "any": value, "mixed": value if i % 2 else i, "whole": int(value) % 2**62,
+         "none": None, "text": value.hex(), "flag": True, "rare": None if i % 5 else value,
+         "bad": float("nan")}
+        for i, value in enumerate(values)
+    ])  # fmt: skip
+    quick, careful = lines._quickly(path), lines._carefully(path)
+    assert quick is not None and set(quick) == set(careful) == {
+        "step", "any", "mixed", "whole", "none", "rare", "bad"
+    }
+    for name, column in quick.items():
+        assert column.dtype == careful[name].dtype == np.float64
+        np.testing.assert_array_equal(column, careful[name])
+
+
+_ODD = {
+    "several types": b'{"step": 1, "a": 1}\n{"step": 2, "a": "x"}\n',
+    "nested": b'{"step": 1, "a": {"step": 2}}\n',
+    "too deep": b'{"step": 1, "a": ' + b"[" * 300 + b"]" * 300 + b"}\n",
+    "twice": b'{"step": 1, "a": 1, "a": 2}\n',
+    "not ASCII": '{"step": 1, "a": 2, "b": "\u00fc"}\n'.encode(),
+    "past 64 bits": b'{"step": 123456789012345678901234567890, "a": 1}\n',
+}
+
+
+@pytest.mark.parametrize("content", _ODD.values(), ids=_ODD)
+def test_what_is_odd_goes_the_careful_way(tmp_path, content):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(content)
+    assert lines._quickly(path) is None
+    assert len(lines.read(path)["step"]) == content.count(b"\n")
+
+
+def test_many_files_are_read_in_order(tmp_path):
     paths = []
-    for i in range(5):
+    for i in range(20):
         paths.append(tmp_path / f"{i}.jsonl")
         paths[-1].write_text("".join(f'{{"step": {s}, "a": {s * i / 7}}}\n' for s in range(50)))
-    alone = lines.read_all(paths)
-    monkeypatch.setattr(lines, "_SHARE_FROM", 0)
-    shared = lines.read_all(paths)
-    for a, b in zip(alone, shared, strict=True):
-        np.testing.assert_array_equal(a["a"], b["a"])
+    for path, columns in zip(paths, lines.read_all(paths), strict=True):
+        np.testing.assert_array_equal(columns["a"], lines.read(path)["a"])
