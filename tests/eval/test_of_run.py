@@ -73,6 +73,21 @@ def test_bad_requests_are_one_line(run, arguments, code, said):
     assert_one_line_error(harness("eval", run, *arguments), code, said)
 
 
+def test_statistics_of_another_dimension_are_exit_4(run, tmp_path):
+    np.savez(tmp_path / "inception.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    process = harness("eval", run, "--fid", "--protocol", "digits-ddim20-200", "--n-samples", 10,
+                      "--reference", tmp_path / "inception.npz")
+    assert_one_line_error(process, 4, "inception.npz", "2048 features, these have 33")
+
+
+def test_an_evaluation_that_cannot_be_written_is_exit_5(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("eval"))
+    (copy / "eval").write_text("in the way")
+    assert_one_line_error(harness("eval", copy, "--fid", *QUICK), 5, "eval")
+    assert (copy / "eval").read_text() == "in the way"
+
+
 def test_a_coco_run_without_inception_weights_is_exit_5(run, tmp_path):
     process = harness("eval", run, "--fid", "--protocol", "coco-ddim50", "--n-samples", 4,
                       TORCH_HOME=str(tmp_path))
