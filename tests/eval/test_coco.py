@@ -70,8 +70,9 @@ def test_without_inception_weights_a_coco_run_has_no_fid(run, tmp_path):
     assert not (run / "eval").exists()
 
 
+@pytest.mark.timeout(1200)  # minutes of convolutions where others use the machine too
 def test_the_run_is_evaluated_and_reported(run, data, torch_home, tmp_path):
-    process = harness("eval", run, *QUICK, "--json", TORCH_HOME=str(torch_home), timeout=550)
+    process = harness("eval", run, *QUICK, "--json", TORCH_HOME=str(torch_home), timeout=1100)
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout)
     protocol = found["protocol"]
