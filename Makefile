@@ -9,7 +9,7 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              2>/dev/null && echo $$p && break; done)
 UV      := $(BIN)/uv --no-config
 
-.PHONY: install demo nightly test test-slow test-faults bench lint lock clean
+.PHONY: install browser demo nightly test test-slow test-faults bench lint lock clean
 
 install: $(STAMP)
 
@@ -32,6 +32,11 @@ demo: $(STAMP)
 # A night's benchmark and its gate; `make nightly NIGHTLY=--smoke` goes the way on a CPU.
 nightly: $(STAMP)
 	$(BIN)/python -m baselines.nightly $(NIGHTLY)
+
+# The browser that the tests of report.html drive (Debian's, as root); without it they are skipped.
+browser:
+	@command -v chromium > /dev/null || { apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 $(TESTS)
