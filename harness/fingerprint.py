@@ -15,7 +15,8 @@ from typing import Any
 
 from harness import environment
 
-_PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "scipy", "scikit-learn", "safetensors")
+_PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "scipy", "scikit-learn", "safetensors",
+             "numba", "llvmlite")
 
 
 def collect(*, world_size: int = 1) -> dict[str, Any]:

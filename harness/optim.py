@@ -4,7 +4,8 @@ Paddle's own optimizer names its state by a process-wide counter and creates it
 lazily, so a state that was saved by one process may silently not load in
 another. Here moments stand under the parameters' structured names, and the bias
 corrections and the learning rate are pure functions of the step: there is
-nothing else to save. The update itself is paddle's fused `adamw_` kernel.
+nothing else to save. The update itself is paddle's fused `adamw_` kernel on a
+GPU, `models.kernels.adamw` on a CPU.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import paddle
 
 from harness.configs.schema import Optim
 from harness.errors import DataError
+from models import kernels, rows
 
 
 def learning_rate(optim: Optim, step: int, max_steps: int) -> float:
@@ -61,6 +63,27 @@ class AdamW:
     @paddle.no_grad()
     def apply(self, gradients: Mapping[str, paddle.Tensor], *, step: int, lr: float) -> None:
         """Update every parameter in place; `step` counts from 1."""
+        if all(map(rows.tuned, self.parameters.values())):
+            self._apply_on_cpu(gradients, step, lr)
+        else:
+            self._apply_by_paddle(gradients, step, lr)
+
+    def _apply_on_cpu(self, gradients: Mapping[str, paddle.Tensor], step: int, lr: float) -> None:
+        o = self._optim
+        constants = map(np.float32, (
+            o.beta1, o.beta2, 1.0 - lr * o.weight_decay, lr / (1.0 - o.beta1**step),
+            math.sqrt(1.0 - o.beta2**step), o.eps,
+        ))
+        groups = [
+            [rows.array(t) for t in (p, gradients[n], self._moment1[n], self._moment2[n])]
+            for n, p in self.parameters.items()
+        ]
+        settings = tuple(constants)
+        rows.shared_flat(lambda *arrays: kernels.adamw(*arrays, *settings), groups)
+
+    def _apply_by_paddle(
+        self, gradients: Mapping[str, paddle.Tensor], step: int, lr: float
+    ) -> None:
         o = self._optim
         rate = paddle.to_tensor([lr], "float32")
         powers = [

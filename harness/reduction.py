@@ -86,6 +86,11 @@ class Fast:
         stopping = any(values[1] for values in told)
         return {name: p.grad for name, p in named.items()}, loss, stopping
 
+    def forget(self) -> None:
+        """Let go of the step's gradients. DataParallel's buckets are used again, and set to zero."""
+        for parameter in self._layers.parameters():
+            parameter.clear_gradient(self._overlaps)
+
     def _all_reduce(self, named: dict[str, paddle.Tensor]) -> None:
         self._world.meet()
         for parameter in named.values():
@@ -117,8 +122,7 @@ class FixedOrder:
         self._gradients.add(self._flat())
         self._losses.add(self._shard_loss)
         self._shard_loss = 0.0
-        for parameter in self.model.parameters():
-            parameter.clear_gradient(False)
+        self.forget()
 
     def finish(self, stop: bool) -> Result:
         self._close()
@@ -128,6 +132,11 @@ class FixedOrder:
         if self._world.size > 1:
             flat = paddle.to_tensor(fold(self._world.gather(flat.numpy())))
         return self._split(flat), loss, any(values[1] for values in told)
+
+    def forget(self) -> None:
+        """Let go of the step's gradients."""
+        for parameter in self.model.parameters():
+            parameter.clear_gradient(False)
 
     def _flat(self) -> paddle.Tensor:
         gradients = [p.grad.reshape([-1]).astype("float32") for p in self.model.parameters()]

@@ -70,7 +70,7 @@ class Trainer:
             collect.add(partial(self._loss, batch), weight, scale, shard)
         gradients, loss, stopping = collect.finish(stop)
         if not math.isfinite(loss):
-            self.model.clear_gradients()
+            self._reduction.forget()
             raise NonFiniteLoss(
                 f"the loss became {loss} at step {self.step + 1}",
                 remedy="lower optim.lr, or check the data; the last checkpoint is untouched",
@@ -101,7 +101,7 @@ class Trainer:
             self.optimizer.apply(gradients, step=self.step, lr=lr)
             self.ema.update(self.optimizer.weights())
             self._share_weights()
-        self.model.clear_gradients()
+        self._reduction.forget()
 
     def _own(self, names: Iterable[str]) -> list[str]:
         """Names of the parameters whose moments and EMA this process keeps."""

@@ -10,7 +10,7 @@ import paddle
 from paddle import nn
 
 from harness.errors import DataError
-
+from models import kernels, rows
 
 # A model, or its weights by structured name.
 Weights = nn.Layer | Mapping[str, paddle.Tensor]
@@ -40,7 +40,13 @@ class EMA:
         For a half-precision model, give the float32 master weights by name: increments of
         1 - decay are lost in half precision.
         """
-        for name, parameter in _named(model):
+        named = dict(_named(model))
+        if all(map(rows.tuned, (*named.values(), *self._shadow.values()))):
+            pairs = [(rows.array(self._shadow[n]), rows.array(p)) for n, p in named.items()]
+            share = np.float32(1.0 - self.decay)
+            rows.shared_flat(lambda s, w: kernels.move(s, w, share), pairs)
+            return
+        for name, parameter in named.items():
             shadow = self._shadow[name]
             # shadow += (1 - decay) (weights - shadow): three passes, the last two in place
             step = paddle.subtract(_float32(parameter), shadow).scale_(1.0 - self.decay)

@@ -9,11 +9,7 @@ import paddle.nn.functional as F
 
 from harness.errors import EnvironmentFault
 from models import cpu
-
-
-def tuned(x) -> bool:
-    """Whether `x` is what `models.cpu` is for: float32 on a CPU."""
-    return x.dtype == paddle.float32 and x.place.is_cpu_place()
+from models.rows import tuned
 
 
 def cast(x, dtype):
@@ -43,7 +39,7 @@ def gelu(x):
 def attention(qkv, num_heads: int):
     """softmax(q k' / sqrt(d)) v: [B, L, 3 H d] -> [B, L, H d]."""
     if tuned(qkv):
-        return cpu.Attention.apply(qkv, num_heads)
+        return cpu.attention(qkv, num_heads)
     b, length, width = qkv.shape
     qkv = qkv.reshape([b, length, 3, num_heads, -1]).transpose([2, 0, 3, 1, 4])
     q, k, v = paddle.unbind(qkv)

@@ -5,6 +5,7 @@ import pytest
 from harness.configs.schema import Optim
 from harness.errors import DataError
 from harness.optim import AdamW, clip_by_global_norm, learning_rate
+from models import rows
 
 
 def adamw_float64(weights, gradients, o, steps):
@@ -19,7 +20,10 @@ def adamw_float64(weights, gradients, o, steps):
     return w
 
 
-def test_apply_is_adamw():
+@pytest.mark.parametrize("kernel", ["of models.kernels", "of paddle"])
+def test_apply_is_adamw(monkeypatch, kernel):
+    if kernel == "of paddle":
+        monkeypatch.setattr(rows, "tuned", lambda tensor: False)
     random = np.random.default_rng(0)
     weights = random.standard_normal((7, 5)).astype(np.float32)
     gradients = [random.standard_normal((7, 5)).astype(np.float32) for _ in range(20)]

@@ -5,7 +5,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from models import cpu, ops
+from models import ops
 
 ROWS = 700  # at width 200, three blocks, the last one not full
 
@@ -99,16 +99,41 @@ def test_attention(plain, scale):
     assert_close(value_and_gradients(run, qkv), plain(value_and_gradients, run, qkv))
 
 
-def test_exponentials_are_shifted_where_they_must_be_and_only_there():
-    scores = np.zeros((1, 3, 2, 2), np.float32)
-    scores[0, 0] = [[40, -40], [1, 2]]
-    scores[0, 1] = [[1e30, 0], [-1e30, -1e30]]
-    scores[0, 2] = [[1000, 1000], [-999, -1000]]
-    found = paddle.to_tensor(scores)
-    cpu.exponentials_(found, np.abs(scores).max(axis=(-2, -1)))
-    np.testing.assert_array_equal(found.numpy()[0, 0], np.exp(scores[0, 0]))
-    np.testing.assert_allclose(found.numpy()[0, 1], [[1, 0], [1, 1]])
-    np.testing.assert_allclose(found.numpy()[0, 2], [[1, 1], [1, np.exp(-1)]], rtol=1e-6)
+def test_scores_of_thousands_neither_overflow_nor_vanish():
+    qkv = tensor(1, 6, 3 * 4, scale=0.0)
+    rows = qkv.numpy()
+    rows[0, :, :4] = rows[0, :, 4:8] = 60.0 * np.eye(6, 4)  # scores of 1,800 and of 0
+    rows[0, :, 8:] = np.arange(24).reshape(6, 4)
+    found = ops.attention(paddle.to_tensor(rows), 1).numpy()[0]  # the first four see themselves
+    np.testing.assert_allclose(found[:4], rows[0, :4, 8:], rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(found[4:], np.tile(rows[0, :, 8:].mean(0), (2, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", [ops.gelu, lambda x: ops.attention(x, 2)])
+def test_nan_comes_out_where_nan_goes_in(function):
+    values = tensor(1, 5, 12).numpy()
+    values[0, 2, 3] = np.nan
+    x = paddle.to_tensor(values)
+    assert np.isnan(function(x).numpy()).any()
+
+
+@pytest.mark.parametrize("threads", ["2", "3"])
+def test_the_number_of_threads_changes_no_bit(monkeypatch, threads):
+    layer = nn.LayerNorm(200)
+    inputs = tensor(2, ROWS, 200), tensor(3, 41, 3 * 4 * 8)
+
+    def run():
+        gelu = value_and_gradients(ops.gelu, inputs[0])
+        norm = value_and_gradients(
+            lambda x, *_: ops.layer_norm(x, layer), inputs[0], layer.weight, layer.bias
+        )
+        attention = value_and_gradients(lambda x: ops.attention(x, 4), inputs[1])
+        return [t.numpy() for t in (*gelu, *norm, *attention)]
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    alone = run()
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert all(map(np.array_equal, alone, run()))
 
 
 def test_attention_of_a_sample_has_the_same_bits_whatever_scores_the_others_have():
@@ -127,17 +152,3 @@ def test_layer_norm_of_a_constant_row_has_finite_gradients(plain):
         return ops.layer_norm(x, layer)
 
     assert_close(value_and_gradients(run, *inputs), plain(value_and_gradients, run, *inputs))
-
-
-def test_row_blocks_cover_every_row_once_even_where_a_row_is_more_than_a_block():
-    for rows, width in ((ROWS, 200), (3, cpu.BLOCK + 1), (0, 5)):
-        table = np.zeros((rows, width), np.float32)
-        for (block,) in cpu.row_blocks(table):
-            block += 1
-        assert (table == 1).all()
-
-
-def test_array_shares_the_tensors_memory():
-    x = paddle.zeros([2, 3, 4])
-    cpu.array(x)[5] = 7
-    assert x.numpy()[1, 2].tolist() == [7] * 4

@@ -1,0 +1,257 @@
+"""Loops that paddle's CPU build takes many passes over memory for, each in one pass (numba).
+
+All arrays are float32 and contiguous. Compiled when first imported on a machine (three seconds),
+and kept beside this file, or in the user's cache where that cannot be written. They release the
+interpreter lock: `models.rows` runs them on several threads. NaN comes out where NaN goes in.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+F = np.float32
+MAX_UNSHIFTED = F(40.0)  # exp(+-40), squared and summed, is far within float32's range
+
+
+def _compiled(signature: str, *relaxed: str):
+    """Multiply-adds may be fused; with "reassoc" sums may be taken in vectors."""
+    options = {"nogil": True, "fastmath": {"contract", *relaxed}, "error_model": "numpy"}
+
+    def compile_(function):
+        try:
+            return njit(signature, cache=True, **options)(function)
+        except RuntimeError:  # numba finds no folder to keep it in
+            return njit(signature, **options)(function)
+
+    return compile_
+
+
+@njit(inline="always")
+def exp(x):
+    """e^x to 1e-7 relative (Cephes' expf); below e^-87 it is e^-87."""
+    x = F(88.0) if x > F(88.0) else x
+    x = F(-87.0) if x < F(-87.0) else x
+    n = np.floor(x * F(1.44269504088896341) + F(0.5))
+    r = x - n * F(0.693359375) - n * F(-2.12194440e-4)
+    p = F(1.9875691500e-4)
+    p = p * r + F(1.3981999507e-3)
+    p = p * r + F(8.3334519073e-3)
+    p = p * r + F(4.1665795894e-2)
+    p = p * r + F(1.6666665459e-1)
+    p = p * r + F(5.0000001201e-1)
+    p = p * r * r + r + F(1.0)
+    two_to_n = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return p * two_to_n
+
+
+@njit(inline="always")
+def erf(x):
+    """erf(x) to 4e-7, the rational function of x^2 that Eigen (and so paddle) has for floats."""
+    x = F(4.0) if x > F(4.0) else x
+    x = F(-4.0) if x < F(-4.0) else x
+    y = x * x
+    p = F(-2.72614225801306e-10)
+    p = p * y + F(2.77068142495902e-08)
+    p = p * y + F(-2.10102402082508e-06)
+    p = p * y + F(-5.69250639462346e-05)
+    p = p * y + F(-7.34990630326855e-04)
+    p = p * y + F(-2.95459980854025e-03)
+    p = p * y + F(-1.60960333262415e-02)
+    q = F(-1.45660718464996e-05)
+    q = q * y + F(-2.13374055278905e-04)
+    q = q * y + F(-1.68282697438203e-03)
+    q = q * y + F(-7.37332916720468e-03)
+    q = q * y + F(-1.42647390514189e-02)
+    return x * p / q
+
+
+@njit(inline="always")
+def _normal_cdf(x):
+    return F(0.5) + F(0.5) * erf(x * F(math.sqrt(0.5)))
+
+
+@_compiled("void(float32[:,::1], float32[::1])")
+def add_to_rows(rows, values):
+    """rows [n, D] += values [D]."""
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            rows[i, j] += values[j]
+
+
+@_compiled("void(float32[::1], float32[::1])")
+def gelu(x, out):
+    """x Phi(x)."""
+    for i in range(x.size):
+        out[i] = x[i] * _normal_cdf(x[i])
+
+
+@_compiled("void(float32[::1], float32[::1], float32[::1])")
+def gelu_with_derivative(x, out, derivative):
+    """x Phi(x), and Phi(x) + x phi(x)."""
+    for i in range(x.size):
+        v = x[i]
+        cumulative = _normal_cdf(v)
+        density = exp(F(-0.5) * v * v) * F(1.0 / math.sqrt(2.0 * math.pi))
+        out[i] = v * cumulative
+        derivative[i] = cumulative + v * density
+
+
+@_compiled("void(float32[:,:,:,:,::1], int64, float32[:,:,:,::1], int64, int64)")
+def split_heads(x, part, heads, start, stop):
+    """One part of x [B, L, P, H, d] -> heads [B, H, L, d], for the (b, h) pairs start to stop."""
+    for pair in range(start, stop):
+        b, h = divmod(pair, x.shape[3])
+        for token in range(x.shape[1]):
+            for j in range(x.shape[4]):
+                heads[b, h, token, j] = x[b, token, part, h, j]
+
+
+@_compiled("void(float32[:,:,:,::1], int64, float32[:,:,:,:,::1], int64, int64)")
+def join_heads(heads, part, x, start, stop):
+    """What `split_heads` did, undone."""
+    for pair in range(start, stop):
+        b, h = divmod(pair, x.shape[3])
+        for token in range(x.shape[1]):
+            for j in range(x.shape[4]):
+                x[b, token, part, h, j] = heads[b, h, token, j]
+
+
+@njit(inline="always")
+def _longest_squared(rows):
+    found = F(0.0)
+    for i in range(rows.shape[0]):
+        total = F(0.0)
+        for j in range(rows.shape[1]):
+            total += rows[i, j] * rows[i, j]
+        if not total <= found:
+            found = total
+    return found
+
+
+@_compiled(
+    "void(float32[:,:,::1], float32[:,:,::1], float32, float32[:,:,::1], float32[:,::1])", "reassoc"
+)
+def exponentials(q, k, scale, scores, sums):
+    """exp(scale * scores) in place, up to a factor for each row, and the rows' sums.
+
+    q, k [n, L, d]; scores = q k' [n, L, L]; sums [n, L]. Softmax does not see a row's factor: rows
+    are divided by exp(their maximum) where they have to be. Where the lengths of a head's q and k
+    let no score leave +-40, nothing can overflow or vanish, and a pass is saved. Each head of each
+    sample decides for itself, so that its bits do not depend on the others.
+    """
+    length = scores.shape[1]
+    for n in range(scores.shape[0]):
+        bound = scale * np.sqrt(_longest_squared(q[n]) * _longest_squared(k[n]))
+        for i in range(length):
+            row = scores[n, i]
+            shift = F(0.0)
+            if not bound <= MAX_UNSHIFTED:
+                shift = F(-np.inf)
+                for j in range(length):
+                    shift = max(shift, scale * row[j])
+            total = F(0.0)
+            for j in range(length):
+                value = exp(scale * row[j] - shift)
+                row[j] = value
+                total += value
+            sums[n, i] = total
+
+
+@_compiled(
+    "void(float32[:,:,:,::1], float32[:,:,::1], float32[:,:,:,::1], int64, int64)"
+)
+def divided(heads, sums, out, start, stop):
+    """heads [B, H, L, d] / sums [B, H, L] -> out [B, L, H, d], for the pairs start to stop."""
+    for pair in range(start, stop):
+        b, h = divmod(pair, heads.shape[1])
+        for token in range(heads.shape[2]):
+            factor = F(1.0) / sums[b, h, token]
+            for j in range(heads.shape[3]):
+                out[b, token, h, j] = heads[b, h, token, j] * factor
+
+
+@_compiled(
+    "void(float32[:,:,:,::1], float32[:,:,:,::1], float32[:,:,::1], float32[:,:,:,::1],"
+    " float32[:,:,::1], int64, int64)",
+    "reassoc",
+)
+def divided_backward(grad, out, sums, heads, shift, start, stop):
+    """grad, out [B, L, H, d] -> heads [B, H, L, d] = grad / sums, shift [B, H, L] = heads . out."""
+    for pair in range(start, stop):
+        b, h = divmod(pair, heads.shape[1])
+        for token in range(heads.shape[2]):
+            factor = F(1.0) / sums[b, h, token]
+            total = F(0.0)
+            for j in range(heads.shape[3]):
+                value = grad[b, token, h, j] * factor
+                heads[b, h, token, j] = value
+                total += value * out[b, token, h, j]
+            shift[b, h, token] = total
+
+
+@_compiled("void(float32[:,::1], float32[:,::1], float32[::1], float32)")
+def softmax_backward(scores, e, shift, scale):
+    """scores [n, L] = scale (scores - shift) e, in place."""
+    for i in range(scores.shape[0]):
+        for j in range(scores.shape[1]):
+            scores[i, j] = scale * (scores[i, j] - shift[i]) * e[i, j]
+
+
+@_compiled(
+    "void(float32[:,::1], float32[:,::1], float32[::1], float32, float32[:,::1], float32[:,::1])",
+    "reassoc",
+)
+def layer_norm_backward(x, grad, weight, epsilon, grad_x, sums):
+    """Gradients of LayerNorm over rows [n, D]; sums [2, D] += those of weight and bias."""
+    width = x.shape[1]
+    part = F(1.0) / F(width)
+    for i in range(x.shape[0]):
+        mean = F(0.0)
+        for j in range(width):
+            mean += x[i, j]
+        mean *= part
+        variance = F(0.0)
+        for j in range(width):
+            variance += (x[i, j] - mean) * (x[i, j] - mean)
+        scale = F(1.0) / np.sqrt(variance * part + epsilon)
+        # d/dx = scale (g w - mean(g w) - normed mean(g w normed))
+        first, second = F(0.0), F(0.0)
+        for j in range(width):
+            weighted = grad[i, j] * weight[j]
+            first += weighted
+            second += weighted * (x[i, j] - mean)
+        first *= part
+        second *= part * scale
+        for j in range(width):
+            normed = (x[i, j] - mean) * scale
+            g = grad[i, j]
+            sums[0, j] += g * normed
+            sums[1, j] += g
+            grad_x[i, j] = scale * (g * weight[j] - first - normed * second)
+
+
+@_compiled(
+    "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, float32, float32,"
+    " float32, float32, float32)"
+)
+def adamw(weights, gradient, moment1, moment2, beta1, beta2, kept, rate, root, epsilon):
+    """One AdamW update in place (Loshchilov & Hutter 2019).
+
+    kept = 1 - lr weight_decay, rate = lr / (1 - beta1^step), root = sqrt(1 - beta2^step).
+    """
+    for i in range(weights.size):
+        g = gradient[i]
+        m = beta1 * moment1[i] + (F(1.0) - beta1) * g
+        v = beta2 * moment2[i] + (F(1.0) - beta2) * g * g
+        moment1[i], moment2[i] = m, v
+        weights[i] = kept * weights[i] - rate * (m / (np.sqrt(v) / root + epsilon))
+
+
+@_compiled("void(float32[::1], float32[::1], float32)")
+def move(average, weights, share):
+    """average += share (weights - average)."""
+    for i in range(average.size):
+        average[i] += share * (weights[i] - average[i])

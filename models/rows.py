@@ -1,0 +1,73 @@
+"""Loops over a tensor's rows, on as many threads as paddle's kernels have.
+
+`models.kernels` let go of the interpreter, so that plain threads do. How a loop is cut changes
+no bit: what is added up is added up within a row, or by blocks that shapes alone decide.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import paddle
+
+PART = 1 << 18  # floats: a megabyte, enough for the parts of a model to share out evenly
+
+
+def array(tensor) -> np.ndarray:
+    """The memory of a contiguous float32 CPU tensor, in its shape, without a copy.
+
+    Writing to it writes to the tensor. The tensor has to outlive it.
+    """
+    if not tensor.is_contiguous():
+        raise ValueError("only a contiguous tensor can be seen as an array")
+    memory = (ctypes.c_float * tensor.size).from_address(tensor.data_ptr())
+    return np.frombuffer(memory, np.float32).reshape(tensor.shape)
+
+
+def shared(work: Callable[[int, int], object], count: int) -> None:
+    """`work(start, stop)` for parts that make up range(count), one for each of `threads()`."""
+    parts = min(threads(), count)
+    if parts <= 1:
+        work(0, count)
+        return
+    cuts = [count * k // parts for k in range(parts + 1)]
+    pool = _pool(parts - 1)
+    others = [pool.submit(work, *cut) for cut in zip(cuts[1:-1], cuts[2:], strict=True)]
+    work(0, cuts[1])
+    for other in others:
+        other.result()
+
+
+def shared_flat(work: Callable[..., object], groups: Sequence[Sequence[np.ndarray]]) -> None:
+    """`work(*arrays)` for every group of arrays of one size, flat, in parts of `PART` at most."""
+    parts = [
+        [array.reshape(-1)[start : start + PART] for array in group]
+        for group in groups
+        for start in range(0, group[0].size, PART)
+    ]
+
+    def some(start: int, stop: int) -> None:
+        for part in parts[start:stop]:
+            work(*part)
+
+    shared(some, len(parts))
+
+
+def tuned(tensor) -> bool:
+    """Whether `tensor` is what this is for: float32 on a CPU."""
+    return tensor.dtype == paddle.float32 and tensor.place.is_cpu_place()
+
+
+def threads() -> int:
+    """OMP_NUM_THREADS, which paddle's kernels obey too; it is in the fingerprint."""
+    return max(1, int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0] or 1))
+
+
+@cache
+def _pool(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="rows")

@@ -1,0 +1,35 @@
+import paddle
+import pytest
+
+from models import rows
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "5", "2,1"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 100])
+def test_shared_does_every_item_once(monkeypatch, threads, count):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    done = [0] * count
+
+    def work(start, stop):
+        for item in range(start, stop):
+            done[item] += 1
+
+    rows.shared(work, count)
+    assert done == [1] * count
+
+
+def test_an_error_of_any_part_comes_out(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+
+    def work(start, stop):
+        if stop == 9:
+            raise ValueError("the last part")
+
+    with pytest.raises(ValueError, match="the last part"):
+        rows.shared(work, 9)
+
+
+def test_array_shares_the_tensors_memory():
+    x = paddle.zeros([2, 3, 4])
+    rows.array(x)[1, 2] = 7
+    assert x.numpy()[1, 2].tolist() == [7] * 4
