@@ -1,13 +1,14 @@
 """One evaluation, top to bottom: sample, decode, extract features, measure, write result.json.
 
 Samples are made in blocks of `config.eval.batch_size`; each block is on disk before it counts, so
-a killed evaluation goes on, and its figures are the same to the byte.
+a killed evaluation goes on, and its figures are the same to the byte. Several processes share the
+blocks; the one that leads reads them all, in order, so the figures are the same for any number.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from eval.protocols import Protocol
 from harness import environment, files
 from harness.configs import Config
 from harness.errors import DataError, EnvironmentFault, UsageError
+from harness.parallel import World
 from harness.progress import Progress
 
 SCHEMA = 1
@@ -34,8 +36,8 @@ class Task:
 
     `vae` defaults to DATA/vae, `reference` to the statistics found in DATA, `weights` (Inception)
     to where pytorch-fid looks; `clip` (a CLIPModel folder) is needed where the protocol says so.
-    `shard` (rank, world size): this process makes the blocks whose
-    number is rank modulo world size; rank 0 measures, after `barrier()`.
+    `world`: the processes that share the work. Each makes the blocks whose number is its rank
+    modulo their number, in a directory that all of them see; the one that leads measures.
     """
 
     config: Config
@@ -47,8 +49,7 @@ class Task:
     reference: Path | None = None
     weights: Path | None = None
     clip: Path | None = None
-    shard: tuple[int, int] = (0, 1)
-    barrier: Callable[[], None] = field(default=lambda: None)
+    world: World = field(default_factory=World.alone)
 
     @property
     def batch_size(self) -> int:
@@ -64,14 +65,14 @@ class Task:
 def evaluate(
     task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, model: Any = None
 ) -> dict[str, Any] | None:
-    """Evaluate EMA weights; returns the content of result.json (None on ranks other than 0).
+    """Evaluate EMA weights; returns the content of result.json (None where another process leads).
 
     `ema`: parameter name -> array; `ema_sha256`: their `checkpoints.tensors_digest`. `model`: a
     float32 UViT that has these weights already (else one is made). A finished result of the same
     task is returned as it is. Errors: UsageError if the directory holds another task's result,
     DataError (data, statistics), EnvironmentFault (missing weights, VAE, data; disk full).
     """
-    config, protocol = task.config, task.protocol
+    config, protocol, world = task.config, task.protocol, task.world
     captions = open_captions(task)
     with open_network(protocol.features, weights=task.weights, data=task.data) as network:
         reference = references.load(network, task.data, task.reference)
@@ -86,18 +87,18 @@ def evaluate(
             "step": task.step, "ema_sha256": ema_sha256, "protocol": described,
             "model": config.model.model_dump(), "diffusion": config.diffusion.model_dump(),
         }
-        if finished := _finished(task.directory, identity):
-            return finished
-        blocks = Blocks(
-            task.directory / "features", identity, n_samples=protocol.n_samples,
-            rows=task.batch_size,
-        )
+        finished = _finished(task.directory, identity)
+        # As the leader sees it: others may look after it has gone on.
+        if world.lead(float(finished is not None)):
+            return finished if world.leads else None
+        blocks = _open_blocks(task, identity)
         model = model or make_model(config, ema)
         _make_blocks(task, blocks, captions, network, model, vae_directory)
-        task.barrier()
-        if task.shard[0]:
+        # Gathers from everybody: after it, all blocks are on disk.
+        loss = validation_loss(task, captions, model)
+        if not world.leads:
             return None
-        return _conclude(task, blocks, captions, network, reference, model, identity)
+        return _conclude(task, blocks, captions, network, reference, loss, identity)
 
 
 def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
@@ -143,11 +144,23 @@ def _finished(directory: Path, identity: dict[str, Any]) -> dict[str, Any] | Non
     return result
 
 
+def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
+    """The task's blocks; the leader makes their folder, or clears it of another task's."""
+    if not task.world.leads:
+        task.world.meet()
+    blocks = Blocks(
+        task.directory / "features", identity, n_samples=task.protocol.n_samples,
+        rows=task.batch_size,
+    )
+    if task.world.leads:
+        task.world.meet()
+    return blocks
+
+
 def _make_blocks(
     task: Task, blocks: Blocks, captions: Any, network: Any, model: Any, vae_directory: Path
 ) -> None:
-    rank, world = task.shard
-    mine = [b for b in range(len(blocks)) if b % world == rank]
+    mine = range(len(blocks))[task.world.rank :: task.world.size]
     missing = [b for b in mine if blocks.load(b) is None]
     if not missing:
         return
@@ -164,7 +177,9 @@ def _make_blocks(
         scorer = clip_score.load(task.clip)
     label = f"evaluate step {task.step} by {task.protocol.name}"
     with (
-        Progress(sum(sizes.values()), label, start=done, unit="image") as progress,
+        Progress(
+            sum(sizes.values()), label, start=done, unit="image", silent=not task.world.leads
+        ) as progress,
         Finisher(blocks, network, captions, scorer) as finisher,
     ):
         for block in missing:
@@ -173,12 +188,26 @@ def _make_blocks(
             progress.advance(sizes[block])
 
 
-def _conclude(
-    task: Task, blocks: Blocks, captions: Any, network: Any, reference: Any, model: Any,
-    identity: dict[str, Any],
+def validation_loss(
+    task: Task, captions: caption_lists.CaptionList, model: Any
 ) -> dict[str, Any]:
+    """`validation.validation_loss` of the task's first images, shared by its processes."""
     from models.diffusion import Schedule
 
+    diffusion = task.config.diffusion
+    return validation.validation_loss(
+        model, captions, images=min(task.protocol.loss_images, task.protocol.n_samples),
+        schedule=Schedule(
+            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
+        ),
+        latent_scale=diffusion.latent_scale, batch_size=task.batch_size, world=task.world,
+    )
+
+
+def _conclude(
+    task: Task, blocks: Blocks, captions: Any, network: Any, reference: Any,
+    loss: dict[str, Any], identity: dict[str, Any],
+) -> dict[str, Any]:
     shown, seconds, labels, scores = [], np.zeros(len(STAGES)), [], []
 
     def features() -> Iterator[np.ndarray]:
@@ -192,14 +221,6 @@ def _conclude(
     measured = figures.measure(
         features, network=network, reference=reference, n_samples=task.protocol.n_samples,
         seed=task.protocol.seed,
-    )
-    diffusion = task.config.diffusion
-    loss = validation.validation_loss(
-        model, captions, images=min(task.protocol.loss_images, task.protocol.n_samples),
-        schedule=Schedule(
-            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
-        ),
-        latent_scale=diffusion.latent_scale, batch_size=task.batch_size,
     )
     read = np.concatenate(labels)[: len(captions)]
     accuracy = None

@@ -145,7 +145,9 @@ class InceptionFeatures:
             ]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=os.environ | _own_gpu() | {
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path))
+                },
             )
             try:
                 self.device = self._read(self._process)["device"]
@@ -170,6 +172,18 @@ class InceptionFeatures:
         if code in (-9, 137):
             remedy = "it was killed, most likely for memory: close other programs"
         return EnvironmentFault(f"the Inception process ended with code {code}", remedy=remedy)
+
+
+def _own_gpu() -> dict[str, str]:
+    """The GPU that paddle's launcher has given this worker, as torch is told of it.
+
+    FLAGS_selected_gpus counts among the visible ones; torch takes the first of these.
+    """
+    selected = os.environ.get("FLAGS_selected_gpus", "")
+    if not selected.isdigit():
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[int(selected)] if visible else selected}
 
 
 def claim(folder: Path, owner: dict[str, Any]) -> None:

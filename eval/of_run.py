@@ -7,33 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from eval import protocols, validation
-from eval.evaluate import Task, evaluate, make_model, open_captions
+from eval import protocols
+from eval.evaluate import Task, evaluate, make_model, open_captions, validation_loss
 from eval.protocols import Protocol
 from harness import checkpoints, files, runs
+from harness.parallel import World
 
 
 def evaluate_run(
     run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
     vae: Path | None = None, reference: Path | None = None, weights: Path | None = None,
-    clip: Path | None = None, repeats: int = 1,
-) -> dict[str, Any]:
+    clip: Path | None = None, repeats: int = 1, world: World | None = None,
+) -> dict[str, Any] | None:
     """Evaluate a run's checkpoint of `step` (default: the newest); see `evaluate`.
 
     Returns the first result, with `run`, `protocol_name`, `directory` and, for several repeats
     (sampling seeds from the protocol's on), `repeats`: each distance's mean and spread.
+    The processes of `world` share the work; None where another one leads.
     UsageError if there is no such checkpoint.
     """
     step, manifest, ema = load_ema(run, step)
-    config = run.config
+    config, world = run.config, world or World.alone()
     results = []
     for seed in range(protocol.seed, protocol.seed + repeats):
         variant = protocols.reseeded(protocol, seed)
         task = Task(
             config, variant, data or data_of(run), run.evaluation(step, variant.name), step,
-            vae=vae, reference=reference, weights=weights, clip=clip,
+            vae=vae, reference=reference, weights=weights, clip=clip, world=world,
         )
         results.append(evaluate(task, ema, manifest["ema_digest"]))
+    if not world.leads:
+        return None
     found = {
         "run": str(run.directory), "protocol_name": protocol.name, **results[0],
         "directory": str(run.evaluation(step, protocol.name)),
@@ -48,25 +52,16 @@ def evaluate_run(
 
 
 def loss_of_run(
-    run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None
-) -> dict[str, Any]:
+    run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
+    world: World | None = None,
+) -> dict[str, Any] | None:
     """The validation loss alone, of the same images and noise as `evaluate_run`'s."""
     step, _, ema = load_ema(run, step)
-    config = run.config
-    captions = open_captions(Task(config, protocol, data or data_of(run), run.evaluations, step))
-    model = make_model(config, ema)
-    from models.diffusion import Schedule
-
-    diffusion = config.diffusion
-    loss = validation.validation_loss(
-        model, captions,
-        images=min(protocol.loss_images, protocol.n_samples),
-        schedule=Schedule(
-            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
-        ),
-        latent_scale=diffusion.latent_scale,
-        batch_size=min(config.eval.batch_size, protocol.n_samples),
-    )
+    world = world or World.alone()
+    task = Task(run.config, protocol, data or data_of(run), run.evaluations, step, world=world)
+    loss = validation_loss(task, open_captions(task), make_model(run.config, ema))
+    if not world.leads:
+        return None
     return {
         "run": str(run.directory), "step": step, "protocol_name": protocol.name,
         "metrics": {"val_loss": loss["loss"]}, "validation": loss,

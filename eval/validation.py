@@ -15,6 +15,7 @@ from eval.captions import CaptionList
 from eval.sampling import inference, pad
 from harness import seeds
 from harness.data import sample_moments
+from harness.parallel import World
 
 LEVELS = 8
 
@@ -26,26 +27,30 @@ def timesteps(num_train_timesteps: int) -> list[int]:
 
 def validation_loss(
     model: Any, captions: CaptionList, *, images: int, schedule: Any, latent_scale: float,
-    batch_size: int,
+    batch_size: int, world: World | None = None,
 ) -> dict[str, Any]:
     """Mean squared error of the predicted noise over the first `images` of `captions`.
 
     Latents and noise of image j depend on (captions.seed, j) alone; the network runs at
-    `batch_size`, padded. `schedule` is a `models.diffusion.Schedule`.
+    `batch_size`, padded. `schedule` is a `models.diffusion.Schedule`. The processes of `world`
+    (all of them must call) take batches in turn, and all get the same result.
     Returns {"loss", "standard_error", "timesteps", "per_timestep", "images"}, plain values; the
     standard error is over images.
     """
+    world = world or World.alone()
     images = min(images, len(captions))
     levels = timesteps(schedule.num_train_timesteps)
-    losses = np.empty((images, len(levels)))
+    losses = np.zeros((images, len(levels)))
     with inference(model):
-        for first in range(0, images, batch_size):
+        for first in range(0, images, batch_size)[world.rank :: world.size]:
             last = min(first + batch_size, images)
             latents, noise = _draw(captions, range(first, last), latent_scale)
             context = captions.contexts(first, last)
             arrays = [pad(a, batch_size) for a in (latents, noise, context)]
             for column, n in enumerate(levels):
                 losses[first:last, column] = _losses(model, *arrays, n, schedule)[: last - first]
+    # Every entry is one process's loss and the others' zeros: the sum is exact.
+    losses = sum(world.gather(losses.reshape(-1))).reshape(losses.shape)
     each = losses.mean(axis=1)
     return {
         "loss": float(each.mean()),

@@ -121,9 +121,9 @@ def _tell_launcher(code: int, message: str) -> bool:
     """One of several workers leaves its error where the process that launched them looks."""
     if "HARNESS_RANK_REPORTS" not in os.environ:
         return False
-    from harness import launch
+    from harness import rank_reports
 
-    return launch.report_error(code, message)
+    return rank_reports.error(code, message)
 
 
 def _exit(code: int) -> None:

@@ -92,7 +92,7 @@ def evaluate_now(run: runs.Run, trainer: Trainer, directory: Path) -> None:
     protocol = protocols.get(run.config.eval.train_protocol)
     task = evaluate.Task(
         run.config, protocol, directory, run.evaluation(trainer.step, protocol.name),
-        trainer.step, shard=(world.rank, world.size), barrier=world.meet,
+        trainer.step, world=world,
     )
     average = trainer.average()
     with trainer.averaged() as averaged:

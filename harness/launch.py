@@ -3,14 +3,15 @@
 Paddle's launcher starts the workers and ends them all when one dies. What it
 leaves to be done is done here: rank 0's output reaches the terminal, the last
 error of every rank reaches the user with the rank's name, nobody outlives the
-job, and a job that died can be started again (launch's own restart needs etcd).
+job, and a job that died can be started again. Paddle's own restart needs etcd:
+where a job meets there, starting again is left to it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import importlib.util
 import os
 import signal
 import subprocess
@@ -23,18 +24,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import files, parallel
-from harness.errors import EnvironmentFault, HarnessError, Interrupted
+from harness import parallel, rank_reports, rendezvous
+from harness.environment import default_threads
+from harness.errors import EnvironmentFault, HarnessError, Interrupted, UsageError
 from harness.progress import say
 
-REPORTS = "HARNESS_RANK_REPORTS"  # where a worker leaves its last error
-_EXPECTED = (2, 4, 5, 3)  # exit codes of expected errors; the first one found is the job's
 _GRACE = 60.0  # seconds for workers to finish a step and save after a signal
 
 
 @dataclass(frozen=True)
 class Job:
-    """`nproc` workers here, on `nnodes` machines; `arguments` are the harness's own, for them."""
+    """`nproc` workers here, on `nnodes` machines; `arguments` are the harness's own, for them.
+
+    `name`: the job's in etcd, where other jobs may meet too. `divide_threads`: a worker gets its
+    share of the cores; not where bits must not depend on the number of workers, since they do
+    depend on the number of threads.
+    """
 
     arguments: tuple[str, ...]
     nproc: int = 1
@@ -43,27 +48,49 @@ class Job:
     ips: str | None = None
     devices: str | None = None
     max_restarts: int = 0
+    name: str = "harness"
+    divide_threads: bool = True
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this process must start workers, being none itself."""
+        several = self.nproc > 1 or self.nnodes > 1 or self.devices or self.max_restarts
+        return bool(several) and not parallel.started_by_launch()
+
+    @property
+    def meets_in_etcd(self) -> bool:
+        return bool(self.master) and self.master.startswith(rendezvous.ETCD)
 
 
 class RankDied(EnvironmentFault):
     """A rank was killed or crashed; the job can be started again from the newest checkpoint."""
 
 
-def run(job: Job) -> None:
-    """Run the job to its end.
+def run(job: Job) -> str:
+    """Run the job to its end; returns what rank 0 gave `rank_reports.result` ("" if it ran elsewhere).
 
     Raises what the ranks' errors amount to, naming every rank's last one: RankDied after
     `max_restarts` new starts, Interrupted after SIGTERM or Ctrl-C, else a HarnessError with
     the ranks' own exit code.
     """
-    for attempt in range(job.max_restarts + 1):
+    if job.nnodes > 1 and not job.master:
+        raise UsageError("--nnodes needs --master HOST:PORT", remedy="the first machine's address")
+    if job.meets_in_etcd and importlib.util.find_spec("etcd3") is None:
+        raise EnvironmentFault(
+            f"--master {job.master} needs the Python package etcd3, which is not installed",
+            remedy="install it, or give the first machine's HOST:PORT",
+        )
+    restarts = 0 if job.meets_in_etcd else job.max_restarts
+    attempt = 0
+    while True:
         with tempfile.TemporaryDirectory(prefix="harness-launch-") as folder:
-            failed = _run_once(job, Path(folder))
-        if failed is None:
-            return
-        if attempt == job.max_restarts or not isinstance(failed, RankDied):
-            raise failed
-        say(f"{failed.message}; starting again ({attempt + 1} of {job.max_restarts})")
+            ended = _run_once(job, Path(folder))
+        if isinstance(ended, str):
+            return ended
+        if attempt == restarts or not isinstance(ended, RankDied):
+            raise ended
+        attempt += 1
+        say(f"{ended.message}; starting again ({attempt} of {restarts})")
 
 
 def command(job: Job, logs: Path) -> list[str]:
@@ -71,23 +98,40 @@ def command(job: Job, logs: Path) -> list[str]:
 
     `--backend` is never given: it would select paddle's old launcher.
     """
-    options = ["--nproc_per_node", str(job.nproc), "--log_dir", str(logs), "--job_id", "harness"]
+    options = ["--nproc_per_node", str(job.nproc), "--log_dir", str(logs), "--job_id", job.name]
     if job.nnodes > 1:
         options += ["--nnodes", str(job.nnodes)]
-    for name in ("master", "ips", "devices"):
-        if value := getattr(job, name):
-            options += [f"--{name}", value]
+    if job.master:
+        options += rendezvous.find(job.master, job.ips, job.nnodes).options()
+    if job.meets_in_etcd:
+        # Level 1: a failed job's workers are started again, here and on the other machines.
+        level = 1 if job.max_restarts else -1
+        options += ["--max_restart", str(job.max_restarts), "--elastic_level", str(level)]
+    if job.devices:
+        options += ["--devices", job.devices]
     script = str(Path(__file__).parent / "__main__.py")
     return [sys.executable, "-m", "paddle.distributed.launch", *options, script, *job.arguments]
 
 
-def _run_once(job: Job, folder: Path) -> HarnessError | None:
+def _run_once(job: Job, folder: Path) -> str | HarnessError:
+    """Rank 0's result, or how the job failed."""
     logs, reports = folder / "log", folder / "reports"
     reports.mkdir()
     root = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, REPORTS: str(reports), "PYTHONPATH": path}
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // job.nproc)))
+    environment = {**os.environ, rank_reports.FOLDER: str(reports), "PYTHONPATH": path}
+    if job.divide_threads:
+        share = max(1, default_threads() // job.nproc)
+        environment.setdefault("OMP_NUM_THREADS", str(share))
+    else:
+        # More threads than cores: those that wait must leave the core to one that works.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+    if job.nnodes > 1:
+        # Gloo takes the address that this machine's name has, which may be the loopback's.
+        interface = rendezvous.find(job.master, job.ips, job.nnodes).interface()
+        if interface:
+            environment.setdefault("GLOO_SOCKET_IFNAME", interface)
     with open(folder / "launcher", "wb") as output:
         process = subprocess.Popen(
             command(job, logs), env=environment, stdout=output, stderr=subprocess.STDOUT,
@@ -96,53 +140,50 @@ def _run_once(job: Job, folder: Path) -> HarnessError | None:
         )
     with _forwarding(process) as asked, _echo(logs / "workerlog.0"):
         code = process.wait()
-    told = _reports(reports)
+    told = rank_reports.read_errors(reports)
     if asked:
         return Interrupted(
-            _told(told) or "stopped", remedy="run the same command again to continue"
+            rank_reports.in_words(told) or "stopped", remedy="run the same command again to continue"
         )
-    if code == 0 and not told:
-        return None
-    return _failure(code, told, logs, folder / "launcher")
+    # Paddle's own restarts leave reports of ranks that ended badly in a job that ended well.
+    if code == 0 and (not told or job.meets_in_etcd):
+        return rank_reports.read_result(reports)
+    silent = _in_words(rank_reports.read_silent(reports, job.nproc), logs)
+    return _failure(code, told, silent, folder / "launcher")
 
 
-def _failure(code: int, told: list[dict[str, Any]], logs: Path, launcher: Path) -> HarnessError:
-    silent = _silent_workers(logs, {one["worker"] for one in told})
-    message = "; ".join(filter(None, (_told(told), silent)))
+def _failure(
+    code: int, told: list[dict[str, Any]], silent: str, launcher: Path
+) -> HarnessError:
+    message = "; ".join(filter(None, (rank_reports.in_words(told), silent)))
     again = "run the same command again to continue from the last checkpoint"
     kinds = {one["code"] for one in told}
     # Whoever waits for a dead rank ends badly too; what those say comes from that.
     if silent:
+        return RankDied(message, remedy=again)
+    if told and all(one["lost"] for one in told):
         return RankDied(message, remedy=again)
     if not told:
         return RankDied(f"the launcher ended with {code}: {_tail(launcher)}", remedy=again)
     if kinds == {75}:
         return Interrupted(message, remedy=again)
     error = HarnessError(message)
-    error.exit_code = next((kind for kind in _EXPECTED if kind in kinds), 1)
+    error.exit_code = next((kind for kind in rank_reports.EXPECTED if kind in kinds), 1)
     return error
 
 
-def _told(told: list[dict[str, Any]]) -> str:
-    """Every rank's last error with the rank's name; equal ones once."""
-    messages: dict[str, list[int]] = {}
-    for one in told:
-        messages.setdefault(one["message"], []).append(one["rank"])
-    return "; ".join(
-        f"rank {', '.join(map(str, ranks))}: {message}" for message, ranks in messages.items()
-    )
-
-
-def _silent_workers(logs: Path, spoken: set[int]) -> str:
-    """Workers that left no report (killed, or crashed in C++), with the end of their log.
+def _in_words(silent: list[int], logs: Path) -> str:
+    """Workers that ended without a word, with the end of their logs.
 
     Logs are numbered by place on this machine: the rank, where there is one machine.
     """
     found = []
-    for path in sorted(logs.glob("workerlog.*")):
-        number = path.name.rpartition(".")[2]
-        if number.isdigit() and int(number) not in spoken and (text := _tail(path)):
-            found.append(f"worker {number} here ended without a word, its log with: {text}")
+    for number in silent:
+        log = logs / f"workerlog.{number}"
+        if log.exists():
+            last = _tail(log)
+            said = f", its log with: {last}" if last else ""
+            found.append(f"worker {number} here ended without a word{said}")
     return "; ".join(found)
 
 
@@ -153,27 +194,6 @@ def _tail(path: Path, most: int = 300) -> str:
         return ""
     said = [line.strip() for line in lines if line.strip()]
     return said[-1][:most] if said else ""
-
-
-def _reports(folder: Path) -> list[dict[str, Any]]:
-    """Of each rank that ended with an error; what was expected first, as the cause of the rest."""
-    told = [files.read_json(path) for path in folder.glob("*.json")]
-    return sorted(told, key=lambda one: (one["code"] not in _EXPECTED, one["rank"]))
-
-
-def report_error(code: int, message: str) -> bool:
-    """Called by a worker that ends with an error: leave it where the launcher's parent looks.
-
-    Returns whether somebody will read it there.
-    """
-    folder = os.environ.get(REPORTS)
-    read = bool(folder) and Path(folder).is_dir()
-    if read:
-        rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
-        worker = int(os.environ.get("PADDLE_RANK_IN_NODE", rank))
-        report = {"rank": rank, "worker": worker, "code": code, "message": message}
-        (Path(folder) / f"{rank}.json").write_text(json.dumps(report))
-    return read
 
 
 @contextlib.contextmanager

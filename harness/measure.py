@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
+
+from harness.parallel import World
 
 WARMUP_STEPS = 3  # steps of a process that are not timed: allocation, autotuning, page faults
 
@@ -19,17 +23,19 @@ class Chrono:
     first `WARMUP_STEPS` steps of a process are not timed at all.
     """
 
-    def __init__(self, images_per_step: int):
-        self._images = images_per_step
+    def __init__(self, images_per_step: int, talked: Callable[[], float] = lambda: 0.0):
+        """`talked()`: seconds that this process has so far spent with others, waiting for them
+        included (`World.waited`)."""
+        self._images, self._talked = images_per_step, talked
         self._seen = 0
         self._waited = self._paused = 0.0
         self._reset()
-        self._mark = self._busy_mark = time.perf_counter()
-        self._busy_paused = 0.0
+        self._mark, self._talk_mark = time.perf_counter(), talked()
 
     def _reset(self) -> None:
         self._steps: list[float] = []
         self._waits: list[float] = []
+        self._talks: list[float] = []
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -41,12 +47,12 @@ class Chrono:
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
         """Time spent here is not training."""
-        began = time.perf_counter()
+        began, talked = time.perf_counter(), self._talked()
         try:
             yield
         finally:
             self._paused += time.perf_counter() - began
-            self._busy_paused += time.perf_counter() - began
+            self._talk_mark += self._talked() - talked
 
     def step_done(self) -> None:
         """A step has ended, its results computed (the loss was read)."""
@@ -54,23 +60,20 @@ class Chrono:
         if self._seen >= WARMUP_STEPS:
             self._steps.append(now - self._mark - self._paused)
             self._waits.append(self._waited)
+            self._talks.append(self._talked() - self._talk_mark)
         self._seen += 1
         self._mark, self._waited, self._paused = now, 0.0, 0.0
-
-    def busy(self, waited: float) -> tuple[float, float]:
-        """(seconds computing, seconds waiting for other processes) since this was last asked."""
-        now = time.perf_counter()
-        passed = now - self._busy_mark - self._busy_paused
-        self._busy_mark, self._busy_paused = now, 0.0
-        return max(passed - waited, 0.0), waited
+        self._talk_mark = self._talked()
 
     def lap(self) -> dict[str, Any]:
         """Figures since the last lap; None where no step was timed.
 
         images_per_second, step_ms (median), step_ms_p95, data_wait_share (of the
-        time), steps_timed, seconds (their sum).
+        time), steps_timed, seconds (their sum), own_ms (median step less the time spent with
+        other processes), communication_share (of the time, spent with them).
         """
-        steps, waits = self._steps, self._waits
+        steps, waits, talks = self._steps, self._waits, self._talks
+        own = [step - talk for step, talk in zip(steps, talks, strict=True)]
         self._reset()
         seconds = sum(steps)
         ordered = sorted(steps)
@@ -81,6 +84,8 @@ class Chrono:
             "data_wait_share": sum(waits) / seconds if seconds else None,
             "steps_timed": len(steps),
             "seconds": seconds,
+            "own_ms": 1e3 * statistics.median(own) if own else None,
+            "communication_share": sum(talks) / seconds if seconds else None,
         }
 
 
@@ -113,4 +118,32 @@ def snapshot(chrono: Chrono) -> dict[str, Any]:
         **chrono.lap(),
         "peak_device_bytes": peak_device_bytes(),
         "peak_host_bytes": peak_host_bytes(),
+    }
+
+
+def of_job(line: dict[str, Any], world: World) -> dict[str, Any]:
+    """`line` as the whole job's; every process must ask, each with its own `snapshot`.
+
+    Adds devices, images_per_second_per_device and, for several processes, rank_step_ms (each
+    one's median step without the time that it spent with others), slowest_rank (the longest of
+    these) and communication_share: the least share of the time that a process spent with
+    others, since whoever waits least waits for transfers and not for a slower process. What the
+    engine sends during the backward pass (`reduction = "fast"`) is not told apart from it.
+    """
+    speed = line["images_per_second"]
+    own = [line.pop(key) for key in ("own_ms", "communication_share")]
+    found = {
+        **line, "devices": world.size,
+        "images_per_second_per_device": None if speed is None else speed / world.size,
+    }
+    if world.size == 1:
+        return found
+    told = world.gather(np.array([np.nan if value is None else value for value in own]))
+    if any(np.isnan(values).any() for values in told):  # no step was timed
+        return found | {"rank_step_ms": None, "slowest_rank": None, "communication_share": None}
+    steps = [float(values[0]) for values in told]
+    return found | {
+        "rank_step_ms": steps,
+        "slowest_rank": steps.index(max(steps)),
+        "communication_share": float(min(values[1] for values in told)),
     }

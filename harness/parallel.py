@@ -20,10 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import EnvironmentFault, UsageError
+from harness import rank_reports
+from harness.errors import EnvironmentFault, HarnessError, Interrupted, UsageError
+from harness.lifeline import Lifeline
 
 _CHUNK = 4 << 20  # elements of one gloo all_gather: the same time as one large one, less memory
 _PATIENCE = 24 * 3600.0  # seconds that one rank may save or evaluate while others wait
+_PARTING = 20.0  # seconds that the leader stays for the others to leave
 
 
 @dataclass
@@ -33,7 +36,8 @@ class World:
     rank: int = 0
     size: int = 1
     _met: int = field(default=0, repr=False)
-    waited: float = field(default=0.0, repr=False)  # seconds in collectives and in meet()
+    waited: float = field(default=0.0, repr=False)  # seconds in collectives and in meet(), in all
+    line: Lifeline | None = field(default=None, repr=False)
 
     @classmethod
     def alone(cls) -> World:
@@ -66,6 +70,23 @@ class World:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.2)
         self.waited += time.monotonic() - began
+
+    def leave(self) -> None:
+        """The last thing that each process of a job does that ends as it should.
+
+        The leader goes last: it holds the store on which others may still be polling.
+        """
+        if self.size == 1:
+            return
+        import paddle
+
+        store = paddle.base.core.create_or_get_global_tcp_store()
+        if self.line:
+            self.line.leave()
+        store.add("leave", 1)
+        end = time.monotonic() + _PARTING
+        while self.leads and store.add("leave", 0) < self.size and time.monotonic() < end:
+            time.sleep(0.01)
 
     def gather(self, values: np.ndarray) -> list[np.ndarray]:
         """Everybody's `values` (float32 or float64 [n], equal n), in order of rank."""
@@ -141,8 +162,8 @@ class World:
 
 
 def started_by_launch() -> bool:
-    """Whether a launcher or scheduler made this process one of several."""
-    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1") or 1) > 1
+    """Whether a launcher or scheduler made this process a worker (the only one, possibly)."""
+    return {"PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"} <= os.environ.keys()
 
 
 def join() -> World:
@@ -150,11 +171,39 @@ def join() -> World:
     if not started_by_launch():
         return World.alone()
     die_with_parent(signal.SIGKILL)
+    if int(os.environ["PADDLE_TRAINERS_NUM"] or 1) < 2:
+        return World.alone()
+    import paddle
     import paddle.distributed as dist
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it greets
+    # It greets on stdout, and lists on stderr the flags that harness.environment has set.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         dist.init_parallel_env()
-    return World(dist.get_rank(), dist.get_world_size())
+    rank, size = dist.get_rank(), dist.get_world_size()
+    # As paddle finds the machine of its store.
+    first = os.environ.get("PADDLE_MASTER") or os.environ["PADDLE_TRAINER_ENDPOINTS"].split(",")[0]
+    host = os.environ.get("MASTER_ADDR") or first.rpartition(":")[0]
+    store = paddle.base.core.create_or_get_global_tcp_store()
+    return World(rank, size, line=Lifeline(rank, size, store, host))
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[World]:
+    """`join`, and taking leave of the others: also with an error, which they are told."""
+    world = join()
+    try:
+        yield world
+    except Interrupted:  # all of them together
+        world.leave()
+        raise
+    except BaseException as error:
+        if world.line:
+            if not isinstance(error, HarnessError):
+                world.line.give_way()
+            world.line.fail(getattr(error, "exit_code", 1), f"rank {world.rank} failed: {error}")
+        raise
+    world.leave()
+    rank_reports.done()
 
 
 def die_with_parent(number: int) -> None:

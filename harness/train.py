@@ -12,8 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from harness import checkpoints, configs, data, fingerprint, measure, parallel, runs
 from harness.configs import Config, schema
 from harness.errors import EnvironmentFault, HarnessError, Interrupted
@@ -275,7 +273,7 @@ class _Log:
 
     def __init__(self, run: runs.Run, world: World, *, keep_through: int):
         self._config, self._world = run.config, world
-        self.chrono = measure.Chrono(self._config.train.global_batch_size)
+        self.chrono = measure.Chrono(self._config.train.global_batch_size, lambda: world.waited)
         self._metrics = self._timing = None
         if not world.leads:
             return
@@ -291,28 +289,12 @@ class _Log:
         train = self._config.train
         if step != 1 and step % train.log_steps and step != train.max_steps:
             return
-        timing = {**measure.snapshot(self.chrono), **self._ranks()}
+        timing = measure.of_job(measure.snapshot(self.chrono), self._world)
         if self._metrics is None or self._timing is None:
             return
         lr = learning_rate(self._config.optim, step, train.max_steps)
         self._metrics.append({"step": step, "loss": loss, "loss_hex": loss.hex(), "lr": lr})
         self._timing.append({"step": step, **timing})
-
-    def _ranks(self) -> dict[str, Any]:
-        """What each process adds: computing (its steps less its waiting), and who is slowest."""
-        if self._world.size == 1:
-            return {"devices": 1}
-        busy, waited = self.chrono.busy(self._world.waited)
-        self._world.waited = 0.0
-        told = self._world.gather(np.array([busy, waited], np.float64))
-        each = [float(values[0]) for values in told]
-        share = [float(v[1]) / max(float(v[0] + v[1]), 1e-9) for v in told]
-        return {
-            "devices": self._world.size,
-            "rank_busy_seconds": each,
-            "slowest_rank": each.index(max(each)),
-            "communication_share": min(share),
-        }
 
     def sync(self) -> None:
         for lines in filter(None, (self._metrics, self._timing)):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from harness.commands import workers
 from harness.commands.options import directory_option, file_option, json_option
 
 
@@ -34,39 +36,49 @@ from harness.commands.options import directory_option, file_option, json_option
 @file_option("--reference", help="Statistics of real images (.npz).  [default: found in DATA]")
 @file_option("--weights", help="Inception weights.  [default: where pytorch-fid looks]")
 @directory_option("--clip", help="CLIPModel folder (paddlenlp): measure the CLIP score too.")
+@workers.options
 @json_option
 def command(
     run: Path | None, fid: bool, step: int | None, protocol: str | None, repeats: int,
     data: Path | None, vae: Path | None, reference: Path | None, weights: Path | None,
-    clip: Path | None, as_json: bool, **overrides,
+    clip: Path | None, job, as_json: bool, **overrides,
 ) -> None:
     """Evaluate RUN (default: the run under runs/ that was worked on last).
 
     Samples come from EMA weights for val captions. A protocol fixes everything
     else; an override gives the result another protocol name. The result is written
     to RUN/eval/; the same command again continues, or prints what is there.
+    Several workers (--nproc 8) share the samples, and the figures are the same.
     """
-    from harness import environment, runs
+    from harness import environment, launch, parallel, rank_reports, runs
 
     chosen = runs.load(run) if run else runs.newest()
-    if not run:
+    if not run and not parallel.started_by_launch():
         print(f"evaluating {chosen.directory}", file=sys.stderr)
     from eval import protocols
 
     pinned = protocols.get(
         protocol or chosen.config.eval.protocol, clip=clip is not None or None, **overrides
     )
-    environment.prepare(deterministic=chosen.config.train.determinism == "on")
+    if job.wanted:
+        name = f"eval-{chosen.name}"
+        click.echo(launch.run(replace(job, name=name, divide_threads=False)))
+        return
+    # Alone, paddle is imported when something must be made; workers need it to meet.
+    load = environment.require_paddle if parallel.started_by_launch() else environment.prepare
+    load(deterministic=chosen.config.train.determinism == "on")
     from eval import of_run
 
-    if not fid:
-        found = of_run.loss_of_run(chosen, protocol=pinned, step=step, data=data)
-    else:
-        found = of_run.evaluate_run(
-            chosen, protocol=pinned, step=step, data=data, vae=vae, reference=reference,
-            weights=weights, clip=clip, repeats=repeats,
-        )
-    click.echo(json.dumps(found, indent=2) if as_json else describe(found))
+    with parallel.joined() as world:
+        if fid:
+            found = of_run.evaluate_run(
+                chosen, protocol=pinned, step=step, data=data, vae=vae, reference=reference,
+                weights=weights, clip=clip, repeats=repeats, world=world,
+            )
+        else:
+            found = of_run.loss_of_run(chosen, protocol=pinned, step=step, data=data, world=world)
+        if found is not None:
+            rank_reports.result(json.dumps(found, indent=2) if as_json else describe(found))
 
 
 def describe(found: dict) -> str:

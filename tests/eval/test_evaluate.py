@@ -127,15 +127,6 @@ def test_lost_and_broken_blocks_are_made_again(evaluated, digits_data, ema, tmp_
     assert figures(result) == figures(evaluated[1])
 
 
-def test_shards_make_the_same_figures(evaluated, digits_data, ema, tmp_path):
-    for rank in (2, 1):
-        shard = task(digits_data, tmp_path, shard=(rank, 3))
-        assert evaluate.evaluate(shard, *ema) is None
-    assert not (tmp_path / "result.json").exists()
-    result = evaluate.evaluate(task(digits_data, tmp_path, shard=(0, 3)), *ema)
-    assert figures(result) == figures(evaluated[1])
-
-
 def test_another_noise_seed_makes_other_figures(evaluated, digits_data, ema, tmp_path):
     one = task(digits_data, tmp_path)
     other = dataclasses.replace(one, protocol=protocols.reseeded(one.protocol, 1235))

@@ -45,6 +45,7 @@ def train(features, tmp_path_factory):
             "train", config, "--data", features, "--output-dir", folder / name, *options
         )
         assert process.returncode == code, process.stderr
+        assert "FLAGS" not in process.stderr  # paddle's banner
         return folder / name
 
     run.arguments = lambda name, *options: (
@@ -108,9 +109,13 @@ def test_fast_repeats_itself_and_is_near_to_fixed_order(train, alone):
 def test_each_ranks_figures_are_told(train, alone):
     directory = train("figures", *FIXED, "--nproc", 2)
     last = runs.load(directory).timing()[-1]
-    assert last["devices"] == 2 and len(last["rank_busy_seconds"]) == 2
-    assert last["slowest_rank"] in (0, 1) and 0 <= last["communication_share"] <= 1
-    assert runs.load(alone).timing()[-1]["devices"] == 1
+    speed, steps = last["images_per_second"], last["rank_step_ms"]
+    assert last["devices"] == 2 and last["images_per_second_per_device"] == speed / 2
+    assert len(steps) == 2 and 0 < min(steps) and steps[last["slowest_rank"]] == max(steps)
+    assert 0 < last["communication_share"] < 1
+    last = runs.load(alone).timing()[-1]
+    assert last["devices"] == 1 and last["images_per_second_per_device"] == last["images_per_second"]
+    assert "rank_step_ms" not in last
 
 
 def workers_of(process):
@@ -169,18 +174,16 @@ def same_weights(a, b):
         assert (a / path).read_bytes() == (b / path).read_bytes(), name
 
 
-def test_a_killed_rank_ends_the_job_and_the_next_start_goes_on(train, alone):
-    kill_a_rank(train, alone, "killed", rank=1, after=7)
-
-
-@pytest.mark.faults
-def test_twenty_ranks_killed_at_random_steps(train, alone):
+@pytest.mark.parametrize(
+    "times", [2, pytest.param(20, marks=[pytest.mark.faults, pytest.mark.timeout(3600)])]
+)
+def test_ranks_killed_at_random_steps(train, alone, times):
     seed = int(os.environ.get("HARNESS_FAULT_SEED", random.SystemRandom().randrange(2**32)))
     print("seed", seed)
     choose = random.Random(seed)
-    for number in range(20):
+    for number in range(times):
         rank, after = choose.randrange(2), choose.randrange(1, 28)
-        kill_a_rank(train, alone, f"killed-{number}", rank=rank, after=after)
+        kill_a_rank(train, alone, f"killed-{times}-{number}", rank=rank, after=after)
 
 
 def test_max_restarts_starts_the_job_again(train, alone):
