@@ -67,7 +67,7 @@ class RankDied(EnvironmentFault):
 
 
 def run(job: Job) -> str:
-    """Run the job to its end; returns what rank 0 gave `rank_reports.result` ("" if it ran elsewhere).
+    """Run the job to its end; returns what rank 0 gave `rank_reports.result`.
 
     Raises what the ranks' errors amount to, naming every rank's last one: RankDied after
     `max_restarts` new starts, Interrupted after SIGTERM or Ctrl-C, else a HarnessError with
@@ -142,9 +142,8 @@ def _run_once(job: Job, folder: Path) -> str | HarnessError:
         code = process.wait()
     told = rank_reports.read_errors(reports)
     if asked:
-        return Interrupted(
-            rank_reports.in_words(told) or "stopped", remedy="run the same command again to continue"
-        )
+        message = rank_reports.in_words(told) or "stopped"
+        return Interrupted(message, remedy="run the same command again to continue")
     # Paddle's own restarts leave reports of ranks that ended badly in a job that ended well.
     if code == 0 and (not told or job.meets_in_etcd):
         return rank_reports.read_result(reports)
@@ -155,20 +154,24 @@ def _run_once(job: Job, folder: Path) -> str | HarnessError:
 def _failure(
     code: int, told: list[dict[str, Any]], silent: str, launcher: Path
 ) -> HarnessError:
-    message = "; ".join(filter(None, (rank_reports.in_words(told), silent)))
+    own = [one for one in told if one["kind"] == "own"]
     again = "run the same command again to continue from the last checkpoint"
-    kinds = {one["code"] for one in told}
-    # Whoever waits for a dead rank ends badly too; what those say comes from that.
-    if silent:
-        return RankDied(message, remedy=again)
-    if told and all(one["lost"] for one in told):
+    # Whoever waits for a dead rank ends badly too, in many ways, but in none of the expected ones.
+    codes = [one["code"] for one in told if one["kind"] != "lost"]
+    expected = [code for code in codes if code in rank_reports.EXPECTED]
+    if expected:
+        error = HarnessError(rank_reports.in_words(own or told))
+        error.exit_code = expected[0]
+        return error
+    message = "; ".join(filter(None, (rank_reports.in_words(told), silent)))
+    if silent or any(one["kind"] == "lost" for one in told):
         return RankDied(message, remedy=again)
     if not told:
         return RankDied(f"the launcher ended with {code}: {_tail(launcher)}", remedy=again)
-    if kinds == {75}:
+    if set(codes) == {75}:
         return Interrupted(message, remedy=again)
     error = HarnessError(message)
-    error.exit_code = next((kind for kind in rank_reports.EXPECTED if kind in kinds), 1)
+    error.exit_code = 1
     return error
 
 

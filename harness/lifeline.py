@@ -99,6 +99,8 @@ class Lifeline:
         self._send(message)
         time.sleep(_GRACE)
         if not self._over:
-            lost = message["code"] is None
-            rank_reports.error(_GONE if lost else message["code"], message["message"], lost=lost)
+            code, kind = message["code"], "heard"
+            if code is None:
+                code, kind = _GONE, "lost"
+            rank_reports.error(code, message["message"], kind=kind)
             os._exit(1)

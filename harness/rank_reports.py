@@ -23,16 +23,17 @@ def _folder() -> Path | None:
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 
-def error(code: int, message: str, *, lost: bool = False) -> bool:
+def error(code: int, message: str, *, kind: str = "own") -> bool:
     """Leave a worker's last error; returns whether somebody will read it.
 
-    `lost`: it ends because another rank was lost, which may be on another machine.
+    `kind`: its "own" error, or what it ends because of: another rank's error that it has "heard"
+    of, or another rank "lost", which may be on another machine.
     """
     folder = _folder()
     if folder:
         rank, worker = _numbers()
         report = {
-            "rank": rank, "worker": worker, "code": code, "message": message, "lost": lost,
+            "rank": rank, "worker": worker, "code": code, "message": message, "kind": kind,
         }
         (folder / f"{rank}.json").write_text(json.dumps(report))
     return bool(folder)

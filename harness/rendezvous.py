@@ -56,7 +56,8 @@ def find(master: str, ips: str | None, nnodes: int) -> Place:
     listed = ips.split(",") if ips else []
     if listed and len(listed) != nnodes:
         raise UsageError(
-            f"--ips names {len(listed)} machines and --nnodes {nnodes}", remedy="name every one once"
+            f"--ips names {len(listed)} machines and --nnodes {nnodes}",
+            remedy="name every one once",
         )
     own = _own_among(listed) if listed else _own_towards(address)
     if _is_loopback(address) and host not in (address, "localhost") and nnodes > 1:

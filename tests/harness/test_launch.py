@@ -8,7 +8,7 @@ import pytest
 
 from eval import inception
 from harness import launch
-from harness.errors import EnvironmentFault
+from harness.errors import EnvironmentFault, HarnessError, Interrupted
 from harness.launch import Job
 from tests.command import harness
 from tests.fixtures import write_tiny_config
@@ -74,6 +74,32 @@ def test_etcd_without_its_client_is_said(monkeypatch):
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentFault, match="Python package etcd3"):
         launch.run(ETCD)
+
+
+def told(code, rank, kind="own"):
+    return {"rank": rank, "worker": rank, "code": code, "message": f"error {code}", "kind": kind}
+
+
+@pytest.mark.parametrize(("reports", "silent", "code", "kind"), [
+    # One rank's bad data, while the launcher killed the other: not to be tried again.
+    ([told(4, 1)], "worker 0 here ended without a word", 4, HarnessError),
+    ([told(4, 1), told(4, 0, "heard")], "", 4, HarnessError),
+    ([told(4, 0, "heard")], "", 4, HarnessError),  # it was on another machine
+    ([told(1, 1)], "worker 0 here ended without a word", 5, launch.RankDied),
+    ([told(5, 1, "lost")], "worker 0 here ended without a word", 5, launch.RankDied),
+    ([told(5, 0, "lost")], "", 5, launch.RankDied),  # it was on another machine
+    ([told(75, 0), told(75, 1)], "", 75, Interrupted),
+    ([told(1, 0), told(75, 1)], "", 1, HarnessError),
+])
+def test_what_the_ranks_errors_amount_to(tmp_path, reports, silent, code, kind):
+    error = launch._failure(247, reports, silent, tmp_path / "launcher")
+    assert type(error) is kind and error.exit_code == code
+
+
+def test_a_launcher_that_started_nobody_is_quoted(tmp_path):
+    (tmp_path / "launcher").write_text("starting\nno port is free\n\n")
+    error = launch._failure(1, [], "", tmp_path / "launcher")
+    assert error.exit_code == 5 and "no port is free" in error.message
 
 
 @pytest.mark.parametrize("options", [("--nproc", 1), ("--max-restarts", 1)])
