@@ -34,7 +34,7 @@ def reasons(one: Record, other: Record, column: Column) -> list[str]:
     """Why `column`'s figures of two runs are not like for like; empty if they are."""
     in_fingerprint, in_config = _CONDITIONS[column.group]
     found = [
-        _differ(key.removeprefix("env."), one.fingerprint.get(key), other.fingerprint.get(key))
+        _differ(key.removeprefix("env."), _condition(one, key), _condition(other, key))
         for key in in_fingerprint
     ]
     config, other_config = one.flat_config, other.flat_config
@@ -47,6 +47,11 @@ def reasons(one: Record, other: Record, column: Column) -> list[str]:
         if a and b:
             found.append(_differ("steps", a.step, b.step))
     return [reason for reason in found if reason]
+
+
+def _condition(record: Record, key: str) -> Any:
+    # The fingerprint leaves the number of devices out where it changes no bit.
+    return record.devices if key == "world_size" else record.fingerprint.get(key)
 
 
 def protocol_reason(one: protocols.Protocol, other: protocols.Protocol) -> str:

@@ -60,8 +60,11 @@ class Record:
 
     @property
     def devices(self) -> int:
-        """Devices that trained: the world size."""
-        return int(self.fingerprint.get("world_size") or 1)
+        """Devices that trained last; a run may go on on another number of them."""
+        logged = self.column("devices")
+        logged = logged[~np.isnan(logged)]
+        # Older logs do not tell.
+        return int(logged[-1]) if len(logged) else int(self.fingerprint.get("world_size") or 1)
 
     @property
     def device(self) -> str:
@@ -182,7 +185,8 @@ def _training(metrics: lines.Columns, timing: lines.Columns, run: runs.Run) -> p
     frame["step"] = frame["step"].astype(np.int64)
     world = int(run.info["fingerprint"].get("world_size") or 1)
     if "seconds" in frame:
-        frame["device_hours"] = frame["seconds"].fillna(0.0).cumsum() * world / 3600.0
+        devices = frame["devices"].fillna(world) if "devices" in frame else world
+        frame["device_hours"] = (frame["seconds"].fillna(0.0) * devices).cumsum() / 3600.0
     return frame
 
 

@@ -40,12 +40,16 @@ BASE = (
     Column("images_per_second", "Images/s", "number", 1, "speed",
            note="training, all devices; mean over timed steps (no warm-up, evaluation, saving)"),
     Column("images_per_second_per_device", "Images/s/device", "number", 1, "speed_per_device"),
+    Column("scaling_efficiency", "Scaling", "share", 1,
+           note="images/s/device over that of the 1-device run of the same config and device"),
     Column("step_ms", "ms/step", "number", -1, "step", note="median over steps"),
     Column("step_ms_p95", "p95 ms/step", "number", -1, "step",
            note="the larger of the typical interval's p95 and the p95 of intervals' medians"),
     Column("mfu", "MFU", "share", 1, "speed_per_device",
            note="model FLOPs utilisation: training FLOPs a second over the devices' dense peak"),
     Column("mfu_peak", "MFU peak", "text", note="the peak that MFU is measured against"),
+    Column("communication_share", "Communication", "share", -1,
+           note="share of step time with other processes; what overlaps computing is not seen"),
     Column("data_wait_share", "Data wait", "share", -1, note="share of step time without data"),
     Column("peak_device_bytes", "Device memory", "bytes", -1, "memory", note="peak, one device"),
     Column("peak_host_bytes", "Host memory", "bytes", -1, "memory", note="peak, one process"),
@@ -106,10 +110,12 @@ def summarise(record: Record) -> dict[str, Any]:
         "full_steps": record.full_steps,
         "images_per_second": speed,
         "images_per_second_per_device": speed / record.devices,
+        "scaling_efficiency": np.nan,  # against another run: see `scaling`
         "step_ms": median,
         "step_ms_p95": p95,
         "mfu": flops.mfu(speed, record.devices, model, peak) if peak else np.nan,
         "mfu_peak": f"{peak.flops / 1e12:.4g} TFLOP/s {peak.arithmetic}" if peak else None,
+        "communication_share": _mean_over_time(record, "communication_share"),
         "data_wait_share": _mean_over_time(record, "data_wait_share"),
         "peak_device_bytes": _maximum(record, "peak_device_bytes"),
         "peak_host_bytes": _maximum(record, "peak_host_bytes"),
@@ -123,6 +129,28 @@ def summarise(record: Record) -> dict[str, Any]:
 def throughput(record: Record) -> float:
     """Images per second over all timed steps: intervals weighted by their seconds."""
     return _mean_over_time(record, "images_per_second")
+
+
+def scaling(records: list[Record]) -> list[float]:
+    """Each run's images/s/device over the mean of the 1-device runs of its config and device.
+
+    NaN for those, for runs that went on on another number of devices, and without such a run.
+    """
+    def each(record: Record) -> float:
+        return throughput(record) / record.devices
+
+    found = []
+    for record in records:
+        logged = record.column("devices")
+        alone = [
+            each(other) for other in records
+            if other.devices == 1 and other.device == record.device
+            and other.run.info["digest"] == record.run.info["digest"]
+        ]
+        steady = len(set(logged[~np.isnan(logged)])) <= 1
+        usable = record.devices > 1 and steady and alone
+        found.append(each(record) / float(np.mean(alone)) if usable else np.nan)
+    return found
 
 
 def step_times(record: Record) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import pandas as pd
 from harness import files
 from reports import likeness, protocols
 from reports.records import Record, flat
-from reports.summary import BASE, Column, last_figure, quality_columns, summarise
+from reports.summary import BASE, Column, last_figure, quality_columns, scaling, summarise
 
 
 def columns_of(records: list[Record]) -> list[Column]:
@@ -37,6 +37,7 @@ def comparison(records: list[Record], columns: list[Column]) -> pd.DataFrame:
             row[f"{column.key} high"] = figure.high if figure else np.nan
         rows.append(row)
     table = pd.DataFrame(rows)
+    table["scaling_efficiency"] = scaling(records)
     whole = [c for c in table if c.startswith("peak_") or c.endswith("] step")]
     return table.astype(dict.fromkeys(whole, "Int64"))
 
