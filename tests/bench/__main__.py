@@ -23,7 +23,7 @@ from tests.bench.options import Options
 
 SCHEMA = 1
 Item = rows.Row | rows.Growth
-PARTS = ("step", "sampling")
+PARTS = ("step", "sampling", "reduction")
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
