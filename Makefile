@@ -48,7 +48,7 @@ test-slow: $(STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m faults $(TESTS)
 
-# One part: `make bench BENCH="--only step"`; as a table for a page: BENCH=--markdown.
+# One part: `make bench BENCH="--only step"`; the last results for a page: BENCH=--markdown.
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(if $(filter gpu,$(DEVICE)),--device gpu) $(BENCH)
 

@@ -1,9 +1,10 @@
 """`make bench`: every part measured, one table of ratios, compared with the run before.
 
-    python -m tests.bench [--only step] [--quick] [--markdown] [--out build/bench.json]
+    python -m tests.bench [--only step] [--quick] [--out build/bench.json]
+    python -m tests.bench --markdown
 
 The JSON at --out is read before it is written: a row's ratio there is its `before`. With --only the
-other parts' rows stay as they were.
+other parts' rows stay as they were. --markdown measures nothing: it prints what --out holds.
 """
 
 from __future__ import annotations
@@ -17,23 +18,31 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import files, fingerprint
+from harness import doctor, files, fingerprint
 from tests.bench import rows, table
 from tests.bench.options import Options
 
 SCHEMA = 1
 Item = rows.Row | rows.Growth
-PARTS = ("step", "sampling", "reduction")
+PARTS = (
+    "step", "sampling", "overhead", "frechet", "inception", "loading", "checkpoint", "report",
+    "memory", "startup", "reduction", "growth",
+)
+PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "torch", "numpy")
+DOCTOR = ("paddle", "gpu", "cuda library")  # findings that a GPU's figures depend on
+GPU = "gpu"  # beside the others with --device gpu
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=(*PARTS, GPU), help="a part; may be repeated"
+    )
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each side")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it work at all?")
-    parser.add_argument("--markdown", action="store_true", help="print the table for a page")
+    parser.add_argument("--markdown", action="store_true", help="print --out as a page has it")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     return parser.parse_args(arguments)
 
@@ -56,11 +65,31 @@ def measure(parts: list[str], options: Options) -> tuple[list[Item], list[str]]:
 
 def machine(options: Options) -> dict[str, Any]:
     """What the figures belong to."""
-    packages = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "torch", "numpy")
     return {
         "cpu": fingerprint.cpu_name(), "threads": options.threads, "device": options.device,
-        "commit": fingerprint.git_commit(), **{p: fingerprint.version(p) for p in packages},
+        "commit": fingerprint.git_commit(), **{p: fingerprint.version(p) for p in PACKAGES},
     }
+
+
+def gpu_lacks() -> str:
+    """What `harness doctor` finds missing for a GPU, a line each; empty if nothing is."""
+    found = [finding for finding in doctor.examine() if finding.what in DOCTOR]
+    return "\n".join(
+        f"bench: {f.what}: {f.detail}; {f.remedy}" for f in found if f.status != "ok"
+    )
+
+
+def page(path: Path) -> str:
+    """The results at `path` as Markdown, with the machine that they belong to."""
+    document = files.read_json(path)
+    on = document["machine"]
+    day = time.strftime("%Y-%m-%d", time.gmtime(document["time"]))
+    versions = ", ".join(f"{name} {on[name]}" for name in PACKAGES if on[name])
+    head = (
+        f"{on['cpu']}, {on['threads']} threads, device {on['device']}; {versions}; {day}, "
+        f"{document['rounds']} rounds, {document['seconds'] / 60:.0f} minutes."
+    )
+    return f"{head}\n\n{table.markdown([rows.from_json(item) for item in document['items']])}"
 
 
 def earlier(path: Path, options: Options) -> list[Item]:
@@ -77,15 +106,22 @@ def earlier(path: Path, options: Options) -> list[Item]:
 def main(arguments: list[str]) -> int:
     """Measure, print, write; 1 if a part could not be measured."""
     chosen = parsed(arguments)
+    if chosen.markdown:
+        print(page(chosen.out))
+        return 0
     options = Options(
         quick=chosen.quick, rounds=2 if chosen.quick else chosen.rounds, device=chosen.device
     )
-    parts = [part for part in PARTS if part in (chosen.only or PARTS)]
+    if options.device == "gpu" and (lacking := gpu_lacks()):
+        print(lacking, file=sys.stderr)
+        return 5
+    known = (*PARTS, GPU) if options.device == "gpu" else PARTS
+    parts = [part for part in known if part in (chosen.only or known)]
     old = earlier(chosen.out, options)
     before = {item.key: item.ratio for item in old if isinstance(item, rows.Row)}
     began = time.perf_counter()
     found, failed = measure(parts, options)
-    print(table.markdown(found) if chosen.markdown else table.terminal(found, before))
+    print(table.terminal(found, before))
     seconds = time.perf_counter() - began
     print(f"{len(found)} results in {seconds:.0f} s; written to {chosen.out}", file=sys.stderr)
     kept = [item for item in old if item.part not in parts]

@@ -4,7 +4,7 @@ Ours is the harness' own Trainer (forward, backward, AdamW, EMA, the loss read),
 same: `tests.bench.uvit_ppdiffusers`, `tests.bench.uvit_torch`. Batches are in memory for all.
 The limit is the step's operations (`reports.flops.training_flops`: three times those of a forward
 pass, two for each multiply-add, nothing for softmax, norms and the like) at the best rate that
-paddle.matmul reached in the series, over 2048^3 and the MLP's own shape.
+paddle.matmul reached in the same round, of 2048^3 and the MLP's own shape, five times each.
 """
 
 from __future__ import annotations
@@ -44,6 +44,6 @@ def rows(options: Options) -> Iterator[Row]:
     yield faster(PART, name, "ppdiffusers, paddle's defaults", mine, took[sides.PPDIFFUSERS],
                  target=2.2)
     yield faster(PART, name, "PyTorch", mine, took[sides.TORCH], target=1.0)
-    limit = BATCH * flops.training_flops(section) / max(rates)
-    yield faster(PART, name, f"sgemm at {max(rates) / 1e9:.0f} GFLOP/s", mine,
-                 [limit] * len(mine), target=0.55)
+    work = BATCH * flops.training_flops(section)
+    limits = [work / rate for rate in rates[1:]]  # the first round warms up
+    yield faster(PART, name, "the limit: its operations at sgemm's rate", mine, limits, target=0.55)

@@ -107,7 +107,8 @@ def main() -> None:
     options = parser.parse_args()
     times = step_times(options.ratio, options.rounds, options.batch)
     title = f"ratio {options.ratio}"
-    print(f"{title:<20}{'ms/step':>10}{'speed-up':>10}{'CPU ms/step':>14}{'speed-up':>10}   (medians)")
+    heads = f"{'ms/step':>10}{'speed-up':>10}{'CPU ms/step':>14}{'speed-up':>10}"
+    print(f"{title:<20}{heads}   (medians)")
     for kind in KINDS:
         row = f"{kind:<20}"
         for clock, width in ((0, 10), (1, 14)):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +56,26 @@ def test_a_worker_answers_whatever_its_libraries_print():
         with pytest.raises(WorkerFailed, match="broken"):
             worker.fail()
         assert worker.say(text="still there") == "still there"
+
+
+def test_results_are_kept_compared_and_printed(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "bench.json"
+    given = iter([2.0, 3.0])
+
+    def module(name):
+        if name.endswith("step"):
+            raise OSError("no such part")
+        row = rows.share("report", "n", "x", [next(given)], [1.0])
+        return SimpleNamespace(rows=lambda _: [row])
+
+    monkeypatch.setattr(bench.importlib, "import_module", module)
+    arguments = ["--only", "report", "--only", "step", "--out", str(out)]
+    assert bench.main(arguments) == 1  # a part failed; the other's figures are there
+    assert bench.main([*arguments[:2], *arguments[4:]]) == 0
+    assert "2 (+50%)" in capsys.readouterr().out
+    assert bench.main(["--markdown", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "| report | n | x |" in printed and "torch 2" in printed
 
 
 def test_another_size_of_run_is_not_compared_with(tmp_path):

@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -47,9 +48,10 @@ class Worker:
         **arguments: Any,
     ):
         self._target = target
+        self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.worker", target, json.dumps(arguments)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, cwd=ROOT,
             env=clean_environment(threads, **(environment or {})),
         )
         self._ready = False
@@ -65,6 +67,7 @@ class Worker:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        self._log.close()
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         if method.startswith("_"):
@@ -88,15 +91,20 @@ class Worker:
     def _answer(self) -> Any:
         line = self._process.stdout.readline()
         if not line.endswith("\n"):
-            raise WorkerFailed(f"{self._target} ended with code {self._process.wait()}")
+            raise self._failed(f"ended with code {self._process.wait()}")
         answer = json.loads(line)
         if "error" in answer:
-            raise WorkerFailed(f"{self._target}: {answer['error']}")
+            raise self._failed(answer["error"])
         return answer["value"]
+
+    def _failed(self, what: str) -> WorkerFailed:
+        """With what it said on stderr, which is kept back otherwise: libraries warn a lot."""
+        self._log.seek(0)
+        return WorkerFailed(f"{self._target}: {what}\n{self._log.read()[-3000:]}")
 
 
 class WorkerFailed(RuntimeError):
-    """A worker died or raised; its last line says why."""
+    """A worker died or raised; the message says what it said."""
 
 
 def main(target: str, arguments: str) -> None:

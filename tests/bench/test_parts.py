@@ -1,0 +1,32 @@
+"""Every part of the benchmark at sizes that say nothing about speed: rows come, and are numbers."""
+
+import pytest
+
+from tests.bench import __main__ as bench
+from tests.bench import rows, worker
+from tests.bench.options import Options
+
+# (rows with a target, rows without, growths) of each part
+GIVES = {
+    "step": (3, 0, 0), "sampling": (2, 0, 0), "overhead": (2, 0, 0), "frechet": (3, 0, 0),
+    "inception": (1, 0, 0), "loading": (0, 2, 0), "checkpoint": (1, 2, 0), "report": (0, 1, 1),
+    "memory": (0, 4, 0), "startup": (2, 2, 0), "reduction": (0, 2, 0),
+    "growth": (0, 0, 3),
+}
+
+
+def test_every_part_is_tested():
+    assert tuple(GIVES) == bench.PARTS
+
+
+@pytest.mark.parametrize("part", GIVES)
+def test_a_part_gives_its_rows(part, monkeypatch):
+    monkeypatch.setattr(worker, "SETTLE_SECONDS", 0.0)
+    found, failed = bench.measure([part], Options(quick=True, rounds=1, threads=1))
+    assert failed == []
+    measured = [item for item in found if isinstance(item, rows.Row)]
+    targets = sum(row.target is not None for row in measured)
+    counts = (targets, len(measured) - targets, len(found) - len(measured))
+    assert counts == GIVES[part]
+    assert all(map(rows.finite, found))
+    assert len({item.key for item in measured}) == len(measured)
