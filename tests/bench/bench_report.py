@@ -23,7 +23,7 @@ def rows(options: Options) -> Iterator[Row | Growth]:
         runs=counts[-1], lines=lines,
     ) as worker:
         told = [(worker.ours(runs=middle), worker.pandas(runs=middle))
-                for _ in range(options.rounds + 1)][1:]
+                for _ in range(options.rounds + options.warm)][options.warm :]
         yield faster(PART, f"report of {middle} runs of {lines} lines", "pandas reading the lines",
                      *map(list, zip(*told, strict=True)))
         seconds = [min(worker.ours(runs=count) for _ in range(2)) for count in counts]

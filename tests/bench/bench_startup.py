@@ -52,10 +52,10 @@ def rows(options: Options) -> Iterator[Row]:
             "step": lambda: _first_step([*harness, *train], folder / "run", options),
         }
         told: dict[str, list[float]] = {name: [] for name in work}
-        for number in range(options.rounds + 1):
+        for number in range(options.rounds + options.warm):
             for name, measure in work.items():
                 seconds = measure()
-                if number:
+                if number >= options.warm:
                     told[name].append(seconds)
     count = len(told["help"])
     yield share(PART, "harness --help", f"{HELP_LIMIT} s", told["help"], [HELP_LIMIT] * count,

@@ -20,6 +20,11 @@ class Options:
     threads: int = field(default_factory=environment.default_threads)
     device: str = "cpu"
 
+    @property
+    def warm(self) -> int:
+        """Rounds before those that count."""
+        return 0 if self.quick else 1
+
     @contextmanager
     def folder(self) -> Iterator[Path]:
         """A folder that goes when the part is done."""
