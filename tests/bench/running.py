@@ -99,6 +99,7 @@ class Running:
         gradients = {name: p.grad for name, p in trainer.model.named_parameters()}
         lr = learning_rate(optim, step, self.config.train.max_steps)
         trainer.optimizer.apply(gradients, step=step, lr=lr)
-        trainer.model.clear_gradients(False)
+        for parameter in trainer.model.parameters():
+            parameter.clear_gradient(False)
         float(loss)
         finish()
