@@ -1,4 +1,4 @@
-"""`harness bisect` over a real repository whose history has a commit that changes training."""
+"""`harness bisect` over real repositories whose history has a commit that changes training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,44 @@ from tests import fixtures
 from tests.command import ROOT, assert_one_line_error, environment
 
 PARTS = ("harness", "models", "eval")
-OPTIM = Path("harness/optim.py")
+OPTIM, STEP, MEASURE = (Path(f"harness/{name}.py") for name in ("optim", "step", "measure"))
+# A clock that others on the machine do not move: this thread's CPU time, and what it slept.
+CLOCK = """
+
+import threading
+import types
+
+_time, _sleep, _slept = time, time.sleep, 0.0
+
+
+def _sleeping(seconds):
+    global _slept
+    _sleep(seconds)
+    if threading.current_thread() is threading.main_thread():
+        _slept += seconds
+
+
+_time.sleep = _sleeping
+time = types.SimpleNamespace(
+    time=_time.time, perf_counter=lambda: _time.thread_time() + _slept
+)
+"""
+# Appended to harness/step.py: what stands for a device's work, a sleep that is none of the CPU's.
+NAP = """
+
+import time
+
+_train = Trainer.train
+NAP = {seconds}
+
+
+def _napping(self, *given, **named):
+    time.sleep(NAP)
+    return _train(self, *given, **named)
+
+
+Trainer.train = _napping
+"""
 
 
 def git(repository, *arguments):
@@ -31,14 +68,19 @@ def commit(repository, message):
     return git(repository, "rev-parse", "HEAD")
 
 
-@pytest.fixture(scope="module")
-def history(tmp_path_factory):
-    """(repository, commits): of five, the fourth halves the learning rate; the third is broken."""
-    repository = tmp_path_factory.mktemp("history")
+def begin(repository):
+    """Our source in a repository of its own, nothing committed yet."""
     for part in PARTS:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, repository / part, ignore=ignored)
     git(repository, "init", "-q")
+    return repository
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory):
+    """(repository, commits): of five, the fourth halves the learning rate; the third is broken."""
+    repository = begin(tmp_path_factory.mktemp("history"))
     commits = [commit(repository, "begin")]
     (repository / "README.md").write_text("one\n")
     commits.append(commit(repository, "say something"))
@@ -54,12 +96,12 @@ def history(tmp_path_factory):
     return repository, commits
 
 
-def bisect(history, features, *arguments):
+def bisect(history, features, *arguments, metric="loss", until=3):
     repository, _ = history
     config = fixtures.write_tiny_config(repository.parent / "tiny.toml")
     return subprocess.run(
-        [sys.executable, "-m", "harness", "bisect", config, "--data", features, "--metric", "loss",
-         "--until", "3", *arguments],
+        [sys.executable, "-m", "harness", "bisect", config, "--data", features, "--metric", metric,
+         "--until", str(until), *arguments],
         cwd=repository, env=environment(PYTHONSAFEPATH="1"), capture_output=True, text=True,
     )
 
@@ -86,3 +128,45 @@ def test_a_bad_commit_that_is_no_worse_is_refused(history, features):
 def test_unknown_revisions_are_refused(history, features):
     process = bisect(history, features, "--good", "nowhere", "--bad", "HEAD")
     assert_one_line_error(process, 2, "git rev-parse")
+
+
+def append(path, text):
+    path.write_text(path.read_text() + text)
+
+
+def slowed(repository, *, before, after, quiet):
+    """Commits of which the last but `after` makes every step half as long again."""
+    if quiet:
+        append(repository / MEASURE, CLOCK)
+    append(repository / STEP, NAP.format(seconds=0.2))
+    commits = [commit(repository, "begin")]
+    for number in range(before + 1 + after):
+        if number == before:
+            text = (repository / STEP).read_text()
+            (repository / STEP).write_text(text.replace("NAP = 0.2", "NAP = 0.3"))
+        (repository / "README.md").write_text(f"{number}\n")
+        commits.append(commit(repository, "sleep" if number == before else "say something"))
+    return commits
+
+
+def test_the_commit_that_put_a_sleep_in_is_found(features, tmp_path):
+    repository = begin(tmp_path / "repository")
+    commits = slowed(repository, before=1, after=0, quiet=True)
+    process = bisect((repository, commits), features, "--good", commits[0], "--bad", "HEAD",
+                     "--json", "--set", "train.max_steps=9", metric="throughput", until=9)
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    assert (found["commit"], found["subject"]) == (commits[2], "sleep"), process.stderr
+    assert git(repository, "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_a_sleep_is_found_by_the_wall_clock_in_a_longer_history(features, tmp_path):
+    repository = begin(tmp_path / "repository")
+    commits = slowed(repository, before=4, after=2, quiet=False)
+    process = bisect((repository, commits), features, "--good", commits[0], "--bad", "HEAD",
+                     "--json", "--set", "train.max_steps=20", metric="throughput", until=20)
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    # On a busy machine commits may have to be skipped; the one that did it is always among them.
+    assert commits[5] in found.get("candidates", [found.get("commit")]), process.stderr
