@@ -23,6 +23,9 @@ def load(path: Path = FILE) -> list[dict[str, Any]]:
             if number.get(key) not in content[table]:
                 named = f"{number.get('model')} {number.get('metric')}"
                 raise DataError(f"{path}: {named} has no {key}")
+        for key in ("also", "first_in"):  # where else the number stands, where it came from
+            if number.get(key, number["source"]) not in content["sources"]:
+                raise DataError(f"{path}: there is no source {number[key]}")
         protocol = {"name": number["protocol"], **content["protocols"][number["protocol"]]}
         source = {"name": number["source"], **content["sources"][number["source"]]}
         found.append({**number, "protocol": protocol, "source": source})

@@ -103,9 +103,10 @@ def _show_published(as_json: bool) -> None:
         click.echo(json.dumps(numbers, indent=2))
         return
     for number in numbers:
+        second = " (second-hand)" if number["source"].get("second_hand") else ""
         click.echo(f"{number['model']:<30} {number['metric']:<20} {number['value']:>9} "
                    f"{number.get('unit', ''):<9} {number['protocol']['name']:<18} "
-                   f"{number['source']['where']}")
+                   f"{number['source']['where']}{second}")
 
 
 @command.command("diff")

@@ -94,17 +94,34 @@ def test_the_workflow_runs_the_script_that_is_tested_here():
     assert "-m baselines.nightly $(NIGHTLY)" in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.slow
-def test_the_whole_way_on_a_cpu(tmp_path):
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("steps", [
+    pytest.param(("--until", "5"), id="5 steps"),
+    pytest.param((), id="as it is", marks=pytest.mark.slow),
+])
+def test_the_whole_way_on_a_cpu(tmp_path, steps):
     process = subprocess.run(
         [sys.executable, "-m", "baselines.nightly", "--smoke", "--out", tmp_path / "out",
-         "--data", tmp_path / "digits"],
+         "--data", tmp_path / "digits", *steps],
         cwd=tmp_path, env=environment(), capture_output=True, text=True,
     )
-    assert process.returncode == 0, process.stderr
+    outcomes = set()
     for config in nightly.SMOKE_MATRIX:
         document = json.loads((tmp_path / f"out/checks/{config}.json").read_text())
+        outcomes.add(document["outcome"])
         verdicts = {one["metric"]: one["verdict"] for one in document["verdicts"]}
-        assert {verdicts[key] for key in ("loss_bits", "weights_bits", "ema_bits")} == {"same"}
-        assert any(key.startswith("fd_digits/") for key in verdicts)
-    assert (tmp_path / "out/report/report.html").stat().st_size > 10_000
+        # The machine is shared, so speed may come out any way; see test_stats.py.
+        assert verdicts.pop("throughput") in ("better", "same", "worse", "inconclusive")
+        assert set(verdicts.values()) == {"same"}, verdicts
+        assert {key.partition("/")[0] for key in verdicts} == {
+            "loss_bits", "weights_bits", "ema_bits", "host_memory", "train_loss", "fd_digits",
+            "accuracy", "val_loss",
+        }
+        suite = ElementTree.parse(tmp_path / f"out/junit/{config}.xml").getroot()[0]
+        assert int(suite.get("tests")) == len(document["verdicts"])
+        assert (tmp_path / f"out/records/{config}-smoke.json").is_file()
+    assert process.returncode == (3 if "failed" in outcomes else 0), process.stderr
+    report = tmp_path / "out/report/report.html"
+    assert report.stat().st_size > 10_000 and process.stdout.endswith(f"{report}\n")
+    nights = list((tmp_path / "out/history").iterdir())
+    assert len(nights) == 1 and len(list(nights[0].iterdir())) == 20

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from baselines import compare, published, record
+from eval import protocols
 from harness import runs
 from harness.errors import DataError, UsageError
 from tests.baselines import made
@@ -149,6 +150,19 @@ def test_published_numbers_have_sources_and_protocols():
     for number in numbers:
         assert number["source"]["where"].startswith("https://")
         assert number["protocol"]["name"] and number["value"] > 0
+
+
+def test_numbers_of_other_papers_are_under_no_protocol_of_ours():
+    """Only what the official evaluation made may stand beside our figures."""
+    fids = [n for n in published.load() if n["metric"] == "fid"]
+    ours = {n["model"] for n in fids if n["protocol"].get("comparable_with")}
+    assert ours == {"U-ViT-S/2", "U-ViT-S/2 (Deep)"}
+    for number in fids:
+        known = number["protocol"].get("comparable_with")
+        assert known is None or known in protocols.PROTOCOLS
+        assert number["model"] in ours or (
+            number["source"]["second_hand"] and number["first_in"] == "uvit-paper"
+        )
 
 
 def test_a_published_number_without_a_source_is_refused(tmp_path):
