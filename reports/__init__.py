@@ -6,7 +6,7 @@ __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
-    # On demand: the processes that only parse log lines need no pandas.
+    # On demand: parts of this package that need no pandas do not wait for it.
     if name == "load":
         from reports.tidy import load
 
