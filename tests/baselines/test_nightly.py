@@ -96,7 +96,7 @@ def test_the_workflow_runs_the_script_that_is_tested_here():
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("steps", [
-    pytest.param(("--until", "5"), id="5 steps"),
+    pytest.param(("--until", "10"), id="10 steps"),
     pytest.param((), id="as it is", marks=pytest.mark.slow),
 ])
 def test_the_whole_way_on_a_cpu(tmp_path, steps):
