@@ -36,7 +36,7 @@ class Mlp(nn.Layer):
         self.fc2 = linear(hidden, dim)
 
     def forward(self, x):
-        x = ops.gelu(ops.linear(x, self.fc1.weight, self.fc1.bias))
+        x = ops.gelu(ops.linear(x, self.fc1.weight), self.fc1.bias)
         return ops.linear(x, self.fc2.weight, self.fc2.bias)
 
 

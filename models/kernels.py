@@ -81,22 +81,43 @@ def add_to_rows(rows, values):
             rows[i, j] += values[j]
 
 
-@_compiled("void(float32[::1], float32[::1])")
-def gelu(x, out):
-    """x Phi(x)."""
-    for i in range(x.size):
-        out[i] = x[i] * _normal_cdf(x[i])
+@_compiled("void(float32[:,::1], float32[::1])")
+def add_rows(rows, sums):
+    """sums [D] += each of rows [n, D]."""
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            sums[j] += rows[i, j]
 
 
-@_compiled("void(float32[::1], float32[::1], float32[::1])")
-def gelu_with_derivative(x, out, derivative):
-    """x Phi(x), and Phi(x) + x phi(x)."""
-    for i in range(x.size):
-        v = x[i]
-        cumulative = _normal_cdf(v)
-        density = exp(F(-0.5) * v * v) * F(1.0 / math.sqrt(2.0 * math.pi))
-        out[i] = v * cumulative
-        derivative[i] = cumulative + v * density
+@_compiled("void(float32[:,::1], float32[::1], float32[:,::1])")
+def gelu(x, bias, out):
+    """v Phi(v) of v = x + bias; x, out [n, D], bias [D]."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            v = x[i, j] + bias[j]
+            out[i, j] = v * _normal_cdf(v)
+
+
+@_compiled("void(float32[:,::1], float32[::1], float32[:,::1], float32[:,::1])")
+def gelu_with_derivative(x, bias, out, derivative):
+    """v Phi(v), and Phi(v) + v phi(v), of v = x + bias; bias [D], the others [n, D]."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            v = x[i, j] + bias[j]
+            cumulative = _normal_cdf(v)
+            density = exp(F(-0.5) * v * v) * F(1.0 / math.sqrt(2.0 * math.pi))
+            out[i, j] = v * cumulative
+            derivative[i, j] = cumulative + v * density
+
+
+@_compiled("void(float32[:,::1], float32[:,::1], float32[:,::1], float32[::1])")
+def product_and_sums(a, b, out, sums):
+    """out = a b, all [n, D]; sums [D] += each of out's rows."""
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            value = a[i, j] * b[i, j]
+            out[i, j] = value
+            sums[j] += value
 
 
 @_compiled("void(float32[:,:,:,:,::1], int64, float32[:,:,:,::1], int64, int64)")

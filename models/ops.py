@@ -31,9 +31,9 @@ def layer_norm(x, layer):
     return F.layer_norm(x, x.shape[-1:], layer.weight, layer.bias, layer._epsilon)
 
 
-def gelu(x):
-    """Exact GELU, x * Phi(x), by erf."""
-    return cpu.gelu(x) if tuned(x) else F.gelu(x)
+def gelu(x, bias):
+    """Exact GELU, v * Phi(v) by erf, of v = x + bias; x [..., D], bias [D]."""
+    return cpu.gelu(x, bias) if tuned(x) else F.gelu(x + cast(bias, x.dtype))
 
 
 def attention(qkv, num_heads: int):

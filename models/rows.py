@@ -6,7 +6,6 @@ no bit: what is added up is added up within a row, or by blocks that shapes alon
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from functools import cache
 import numpy as np
 import paddle
 
+BLOCK = 64  # rows
 PART = 1 << 18  # floats: a megabyte, enough for the parts of a model to share out evenly
 
 
@@ -25,8 +25,18 @@ def array(tensor) -> np.ndarray:
     """
     if not tensor.is_contiguous():
         raise ValueError("only a contiguous tensor can be seen as an array")
-    memory = (ctypes.c_float * tensor.size).from_address(tensor.data_ptr())
-    return np.frombuffer(memory, np.float32).reshape(tensor.shape)
+    return np.asarray(_Memory(tensor.data_ptr(), tuple(tensor.shape)))
+
+
+class _Memory:
+    """What numpy asks for the place of an array's values."""
+
+    __slots__ = ("__array_interface__",)
+
+    def __init__(self, address: int, shape: tuple[int, ...]):
+        self.__array_interface__ = {
+            "data": (address, False), "shape": shape, "typestr": "<f4", "version": 3
+        }
 
 
 def shared(work: Callable[[int, int], object], count: int) -> None:
@@ -56,6 +66,22 @@ def shared_flat(work: Callable[..., object], groups: Sequence[Sequence[np.ndarra
             work(*part)
 
     shared(some, len(parts))
+
+
+def column_sums(work: Callable[[slice, np.ndarray], object], rows: int, *shape: int) -> np.ndarray:
+    """What `work(rows, sums)` adds to `sums` (float32, of `shape`) over all rows.
+
+    Rows come in blocks of `BLOCK`, each with sums of its own, which are then added in order.
+    """
+    blocks = -(-rows // BLOCK)
+    sums = np.zeros((blocks, *shape), np.float32)
+
+    def some(start: int, stop: int) -> None:
+        for block in range(start, stop):
+            work(slice(block * BLOCK, (block + 1) * BLOCK), sums[block])
+
+    shared(some, blocks)
+    return sums.sum(0)
 
 
 def tuned(tensor) -> bool:
