@@ -30,7 +30,9 @@ ROOT = Path(__file__).parents[2]
 # processor from whoever's turn is next.
 SETTLE_SECONDS = 0.25
 # What would make a library behave otherwise than its defaults: not handed on.
-_SETTINGS = ("FLAGS_", "OMP_", "MKL_", "KMP_", "GOMP_", "MALLOC_", "TORCH_", "NVIDIA_TF32")
+_SETTINGS = (
+    "FLAGS_", "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "MALLOC_", "TORCH_", "NVIDIA_TF32",
+)
 
 
 def clean_environment(threads: int, **more: str) -> dict[str, str]:
