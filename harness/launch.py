@@ -36,9 +36,9 @@ _GRACE = 60.0  # seconds for workers to finish a step and save after a signal
 class Job:
     """`nproc` workers here, on `nnodes` machines; `arguments` are the harness's own, for them.
 
-    `name`: the job's in etcd, where other jobs may meet too. `divide_threads`: a worker gets its
-    share of the cores; not where bits must not depend on the number of workers, since they do
-    depend on the number of threads.
+    `name`: the job's in etcd, where other jobs may meet too. `threads`: of each worker, None for
+    its share of the cores; not where bits must not depend on the number of workers, since they
+    do depend on the number of threads.
     """
 
     arguments: tuple[str, ...]
@@ -49,7 +49,7 @@ class Job:
     devices: str | None = None
     max_restarts: int = 0
     name: str = "harness"
-    divide_threads: bool = True
+    threads: int | None = None
 
     @property
     def wanted(self) -> bool:
@@ -120,10 +120,10 @@ def _run_once(job: Job, folder: Path) -> str | HarnessError:
     root = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, rank_reports.FOLDER: str(reports), "PYTHONPATH": path}
-    if job.divide_threads:
-        share = max(1, default_threads() // job.nproc)
-        environment.setdefault("OMP_NUM_THREADS", str(share))
-    else:
+    # Never left unset: paddle's launcher would set it to 1.
+    share = max(1, default_threads() // job.nproc)
+    environment.setdefault("OMP_NUM_THREADS", str(job.threads or share))
+    if job.threads and job.threads > share:
         # More threads than cores: those that wait must leave the core to one that works.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

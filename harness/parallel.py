@@ -1,4 +1,4 @@
-"""Several processes working on one run: who does what, and sums whose order is fixed.
+"""Several processes working on one run: who does what, and what they tell one another.
 
 `World` is all that the rest knows of it; `World.alone()` is the same with one
 process. Processes are started by `paddle.distributed.launch` (see
@@ -8,11 +8,13 @@ Collectives go through gloo on CPUs and NCCL on GPUs.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import io
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -204,6 +206,19 @@ def joined() -> Iterator[World]:
         raise
     world.leave()
     rank_reports.done()
+    if world.size > 1:
+        atexit.register(_end_at_once)
+
+
+def _end_at_once() -> None:
+    """End a worker whose work is done, and leave the rest to the kernel.
+
+    Taking down paddle's communication with the interpreter aborts now and then (SIGABRT, after
+    everything was written), which would make a failed job of a finished one.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def die_with_parent(number: int) -> None:
@@ -244,37 +259,6 @@ def check_shards(shards: int, world: World) -> None:
             f"{world.size} processes are more than train.shards = {shards}",
             remedy="use fewer processes, or a config with more shards",
         )
-
-
-class Fold:
-    """Adds 2^k things as a fixed binary tree, one after the other, keeping at most k partial sums.
-
-    ((0+1)+(2+3))+((4+5)+(6+7)), whoever adds which aligned part of it: floating-point
-    addition is not associative, so the tree decides the bits, and it is always the same.
-    """
-
-    def __init__(self) -> None:
-        self._partial: list[tuple[int, Any]] = []
-
-    def add(self, value: Any) -> None:
-        height = 0
-        while self._partial and self._partial[-1][0] == height:
-            _, left = self._partial.pop()
-            value, height = left + value, height + 1
-        self._partial.append((height, value))
-
-    def total(self) -> Any:
-        """The sum, once 2^k things were added."""
-        ((_, value),) = self._partial
-        return value
-
-
-def fold(values: Sequence[Any]) -> Any:
-    """Sum of 2^k values as `Fold` does it."""
-    tree = Fold()
-    for value in values:
-        tree.add(value)
-    return tree.total()
 
 
 def micro_batches(

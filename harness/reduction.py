@@ -21,7 +21,8 @@ import paddle
 from paddle import nn
 
 from harness.configs import Config
-from harness.parallel import Fold, World, fold, local_share
+from harness.fold import Fold, fold
+from harness.parallel import World, local_share
 from models.uvit import UViTOutput
 
 Result = tuple[dict[str, paddle.Tensor], float, bool]

@@ -62,7 +62,7 @@ def command(
     )
     if job.wanted:
         name = f"eval-{chosen.name}"
-        click.echo(launch.run(replace(job, name=name, divide_threads=False)))
+        click.echo(launch.run(replace(job, name=name, threads=environment.default_threads())))
         return
     # Alone, paddle is imported when something must be made; workers need it to meet.
     load = environment.require_paddle if parallel.started_by_launch() else environment.prepare

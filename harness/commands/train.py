@@ -77,15 +77,17 @@ def command(
 
 def _launch(job, config, directory: Path) -> None:
     """Start the workers, each with this same command line, and print the run's directory."""
-    from harness import launch, parallel
+    from harness import environment, launch, parallel, runs
 
     world = parallel.World(0, job.nproc * job.nnodes)
     # Refused here, once, rather than by every worker.
     parallel.local_share(config.train.global_batch_size, config.train.micro_batch_size, world)
-    fixed = config.train.reduction == "fixed-order"
-    if fixed:
+    # A run keeps the thread count that it began with, because its bits depend on it.
+    threads = runs.recorded_threads(directory)
+    if config.train.reduction == "fixed-order":
         parallel.check_shards(config.train.shards, world)
-    launch.run(replace(job, name=directory.name, divide_threads=not fixed))
+        threads = threads or environment.default_threads()
+    launch.run(replace(job, name=directory.name, threads=threads))
     click.echo(str(directory))
 
 

@@ -1,6 +1,6 @@
 """What fixed-order reduction costs against fast: on 1, 2 and 4 workers of this machine.
 
-Workers over gloo hold two trainers, which take steps in turns on the same samples: 7.1 million
+Workers over gloo hold two trainers, which take steps in turns on the same samples: 6.0 million
 parameters, global batch 16 in micro-batches of 2, which are the shards too. The workers of one job
 share the threads; more workers than cores show what is sent, not how a real job scales.
 """

@@ -1,15 +1,18 @@
 """The command line that paddle's launcher gets, and jobs of a single worker."""
 
 import dataclasses
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from eval import inception
-from harness import launch
+from harness import launch, runs
+from harness.environment import default_threads
 from harness.errors import EnvironmentFault, HarnessError, Interrupted
 from harness.launch import Job
+from tests import command
 from tests.command import harness
 from tests.fixtures import write_tiny_config
 
@@ -134,11 +137,32 @@ def test_the_thread_count_does_not_follow_from_the_workers_where_bits_must_not(
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(launch.subprocess, "Popen", Process)
     monkeypatch.setattr(launch, "default_threads", lambda: 8)
-    for number, divided in enumerate((True, False)):
+    for number, threads in enumerate((None, 8, 2)):
         (tmp_path / str(number)).mkdir()
-        job = Job((), nproc=4, divide_threads=divided)
-        assert launch._run_once(job, tmp_path / str(number)) == ""
-    assert seen[0]["OMP_NUM_THREADS"] == "2" and "OMP_NUM_THREADS" not in seen[1]
+        assert launch._run_once(Job((), nproc=4, threads=threads), tmp_path / str(number)) == ""
+    assert [one["OMP_NUM_THREADS"] for one in seen] == ["2", "8", "2"]
+    assert [one.get("OMP_WAIT_POLICY") for one in seen] == [None, "PASSIVE", None]
+
+
+@pytest.mark.parametrize("reduction", ["fast", "fixed-order"])
+def test_workers_have_the_threads_of_one_process_where_the_order_is_fixed(
+    features, tmp_path, reduction
+):
+    config = write_tiny_config(tmp_path / "tiny.toml")
+    untold = command.environment()
+    del untold["OMP_NUM_THREADS"]
+    used = []
+    for workers in (1, 2):
+        run = tmp_path / str(workers)
+        subprocess.run(
+            [sys.executable, "-m", "harness", "train", config, "--data", features, "--output-dir",
+             run, "--set", f"train.reduction={reduction}", "--set", "train.micro_batch_size=1",
+             "--nproc", str(workers)],
+            env=untold, check=True, capture_output=True,
+        )
+        used.append(runs.load(run).info["fingerprint"]["env.OMP_NUM_THREADS"])
+    cores = default_threads()
+    assert used == [str(cores), str(cores if reduction == "fixed-order" else max(1, cores // 2))]
 
 
 def test_each_worker_s_features_are_made_on_its_own_gpu(monkeypatch):
