@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from harness import checkpoints, configs, data, fingerprint, measure, parallel, runs
@@ -18,7 +14,9 @@ from harness.errors import EnvironmentFault, HarnessError, Interrupted
 from harness.optim import learning_rate
 from harness.parallel import World
 from harness.progress import Progress, say
+from harness.saving import Saver
 from harness.step import Trainer
+from harness.stopping import Stop, StopNow
 
 Hook = Callable[[runs.Run, Trainer], None]
 
@@ -53,7 +51,7 @@ def train(plan: Plan) -> runs.Run:
     Ctrl-C, with a checkpoint of the last finished step.
     """
     config = plan.config
-    with _Stop() as stop, contextlib.ExitStack() as stack, _out_of_memory(config):
+    with Stop() as stop, contextlib.ExitStack() as stack, _out_of_memory(config):
         try:
             with stop.at_once():  # nothing is at stake yet
                 source = data.open_source(config, plan.seed, plan.data)
@@ -142,7 +140,7 @@ def micro_batches(
 
 
 def _loop(
-    run: runs.Run, trainer: Trainer, source: data.Source, plan: Plan, hooks: Hooks, stop: _Stop
+    run: runs.Run, trainer: Trainer, source: data.Source, plan: Plan, hooks: Hooks, stop: Stop
 ) -> None:
     settings, world = run.config.train, plan.world
     end = min(settings.max_steps, plan.until or settings.max_steps)
@@ -151,6 +149,7 @@ def _loop(
         source, micro_batches(run.config, trainer.step, world), plan.workers
     )
     log = _Log(run, world, keep_through=trainer.step)
+    saver = Saver(run, trainer, before=log.sync)
 
     def taken() -> Iterator[tuple[int, data.Batch]]:
         for shard, _ in parts:
@@ -167,7 +166,7 @@ def _loop(
         ) as progress:
             # What a kill cut off beside this step is made up for; what is there stays.
             with progress.pause():
-                _beside(run, trainer, hooks, stop, log)
+                _beside(run, trainer, hooks, stop, saver)
             while trainer.step < end:
                 loss, stopping = trainer.train(taken(), stop=stop.asked)
                 stop.asked = stop.asked or stopping
@@ -175,33 +174,35 @@ def _loop(
                 log.step(trainer.step, loss)
                 progress.advance(loss=f"{loss:.4f}")
                 with log.chrono.pause(), progress.pause():
-                    _save_if_due(run, trainer, stop, log, end)
-                    _beside(run, trainer, hooks, stop, log)
+                    _save_if_due(run, trainer, stop, saver, end)
+                    _beside(run, trainer, hooks, stop, saver)
     except StopNow:
         # Weights, log and step are those of the last finished step wherever this comes from.
-        if trainer.step and trainer.step not in run.checkpoint_steps():
-            log.sync()
-            save(run, trainer)
+        saver.save()
+        saver.wait()
         raise _interrupted(trainer.step) from None
     finally:
         batches.close()
+        saver.close()
         log.close()
 
 
 def _save_if_due(
-    run: runs.Run, trainer: Trainer, stop: _Stop, log: _Log, end: int
+    run: runs.Run, trainer: Trainer, stop: Stop, saver: Saver, end: int
 ) -> None:
     step = trainer.step
     last = step == end
+    saver.check()
     if step % run.config.train.save_steps == 0 or last or stop.asked:
-        log.sync()
-        save(run, trainer)
+        saver.save()
+    if last or stop.asked:
+        saver.settle()
     if stop.asked and not last:
         raise _interrupted(step)
 
 
 def _beside(
-    run: runs.Run, trainer: Trainer, hooks: Hooks, stop: _Stop, log: _Log
+    run: runs.Run, trainer: Trainer, hooks: Hooks, stop: Stop, saver: Saver
 ) -> None:
     """Sample grids and evaluations due at the trainer's step; a signal cuts them short.
 
@@ -218,9 +219,8 @@ def _beside(
     if not (image or evaluate):
         return
     # Saved first: a signal may then drop everything here, wherever it strikes.
-    if step and step not in run.checkpoint_steps():
-        log.sync()
-        save(run, trainer)
+    saver.save()
+    saver.settle()
     with stop.at_once():
         for hook in filter(None, (image, evaluate)):
             hook(run, trainer)
@@ -230,32 +230,6 @@ def _interrupted(step: int) -> Interrupted:
     saved = "after saving" if step else "with nothing to save"
     return Interrupted(
         f"stopped at step {step} {saved}", remedy="run the same command again to continue"
-    )
-
-
-def save(run: runs.Run, trainer: Trainer) -> None:
-    """Write the checkpoint of the trainer's step, then drop the oldest ones."""
-    parts, state = trainer.state()
-    if trainer.world.leads:
-        checkpoints.save(
-            run.checkpoint(trainer.step),
-            checkpoints.Checkpoint(trainer.step, parts, state),
-            config_digest=run.info["digest"],
-            seed=run.seed,
-            config=run.info["config"],
-        )
-        _prune(run, trainer.step)
-    # Nobody goes on, or away, before it is on disk.
-    trainer.world.meet()
-
-
-def _prune(run: runs.Run, newest: int) -> None:
-    settings = run.config.train
-    # Later ones are broken (or foreign): they were passed over, and are written again.
-    steps = [step for step in run.checkpoint_steps() if step <= newest]
-    checkpoints.prune(
-        run.checkpoints, steps, keep=settings.keep_checkpoints, every=settings.save_steps,
-        last=settings.max_steps,
     )
 
 
@@ -305,60 +279,6 @@ class _Log:
             lines.close()
 
 
-class StopNow(BaseException):
-    """A signal came while nothing was at stake; not an Exception, so that nothing swallows it."""
-
-
-class _Stop:
-    """Turns the first SIGTERM or Ctrl-C into a flag; a second one kills at once."""
-
-    GRACE = 10.0  # seconds that a step may take to end after the signal
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._since = 0.0
-        self._at_once = False
-        self._former: dict[int, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._former[number] = signal.signal(number, self._ask)
-                # Paddle's sockets take an interrupted call for a broken connection.
-                signal.siginterrupt(number, False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Inside, a signal raises `StopNow` where it meets the program."""
-        self._at_once = True
-        try:
-            if self.asked:
-                raise StopNow
-            yield
-        finally:
-            self._at_once = False
-
-    def check(self) -> None:
-        """Raise `StopNow` if a signal came so long ago that the step is not worth finishing."""
-        if self.asked and time.monotonic() - self._since > self.GRACE:
-            raise StopNow
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked, self._since = True, time.monotonic()
-        # Paddle's launcher sends SIGTERM three times within a second and means one.
-        once = number == signal.SIGTERM and parallel.started_by_launch()
-        signal.signal(number, signal.SIG_IGN if once else self._former[number])
-        if self._at_once:
-            self._at_once = False
-            raise StopNow
-        say(f"{signal.Signals(number).name}: finishing this step, then saving")
-
-
 class _out_of_memory:
     """Says in one line what to lower when memory runs out."""
 
@@ -377,5 +297,3 @@ class _out_of_memory:
                 f"out of memory with train.micro_batch_size {self._micro}",
                 remedy="lower train.micro_batch_size, or set train.recompute=true",
             ) from error
-
-

@@ -1,0 +1,78 @@
+"""A run's checkpoints, written beside training from a copy of its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from harness import checkpoints, runs
+from harness.errors import HarnessError
+from harness.progress import say
+from harness.step import Trainer
+
+
+class Saver:
+    """Writes checkpoints of `trainer`, one at a time, in a thread while steps go on.
+
+    The thread works on a copy, and writes as `checkpoints.save` does: whole or not at all. What
+    goes wrong in it is raised by the next call of `check`, `save`, `wait` or `settle`.
+    `before()` is called before each: what has to be on disk first.
+    """
+
+    def __init__(self, run: runs.Run, trainer: Trainer, *, before: Callable[[], None]):
+        self._run, self._trainer, self._before = run, trainer, before
+        self._step = trainer.step  # of the last checkpoint, on disk or on its way there
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(self) -> None:
+        """Begin to write the trainer's step, unless it was; every process of a job must call."""
+        trainer = self._trainer
+        if trainer.step == self._step:
+            return
+        self.wait()  # so that there is one copy at a time
+        self._before()
+        parts, state = trainer.state()
+        self._step = trainer.step
+        if trainer.world.leads:
+            made = checkpoints.Checkpoint(trainer.step, parts, state)
+            self._writing = self._thread.submit(_write, self._run, made)
+
+    def check(self) -> None:
+        """Raise what went wrong, if the thread has ended."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when what `save` began is on disk."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def settle(self) -> None:
+        """`wait`, and so for every process of a job: nobody goes on, or away, before."""
+        self.wait()
+        self._trainer.world.meet()
+
+    def close(self) -> None:
+        """Let the thread end; an error in it is only told, for another is on its way."""
+        try:
+            self.wait()
+        except HarnessError as error:
+            say(f"warning: {error}")
+        finally:
+            self._thread.shutdown()
+
+
+def _write(run: runs.Run, made: checkpoints.Checkpoint) -> None:
+    checkpoints.save(
+        run.checkpoint(made.step), made,
+        config_digest=run.info["digest"], seed=run.seed, config=run.info["config"],
+    )
+    settings = run.config.train
+    # Later ones are broken (or foreign): they were passed over, and are written again.
+    steps = [step for step in run.checkpoint_steps() if step <= made.step]
+    checkpoints.prune(
+        run.checkpoints, steps, keep=settings.keep_checkpoints, every=settings.save_steps,
+        last=settings.max_steps,
+    )
