@@ -155,8 +155,10 @@ def _data() -> Iterator[Finding]:
     ):
         path = Path("data") / name
         present = (path / "train").is_dir() and (path / "empty_context.npy").is_file()
-        detail = str(path) if present else f"{path} is missing"
-        yield Finding(f"data {name}", "ok" if present else "note", detail, "" if present else remedy)
+        if present:
+            yield Finding(f"data {name}", "ok", str(path), "")
+        else:
+            yield Finding(f"data {name}", "note", f"{path} is missing", remedy)
 
 
 def _memory() -> Finding:

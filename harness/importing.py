@@ -79,7 +79,8 @@ def _write(plan: Plan, checkpoint: checkpoints.Checkpoint, found: source.Source)
         data = plan.data or Path("data") / plan.config.data.dataset
         run = runs.create(
             temporary, plan.config, plan.seed, fingerprint=fingerprint.collect(),
-            data={"directory": str(data.resolve()), "images": None}, commit=fingerprint.git_commit(),
+            data={"directory": str(data.resolve()), "images": None},
+            commit=fingerprint.git_commit(),
             imported={
                 "kind": found.kind,
                 "step": checkpoint.step,

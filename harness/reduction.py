@@ -88,7 +88,7 @@ class Fast:
         return {name: p.grad for name, p in named.items()}, loss, stopping
 
     def forget(self) -> None:
-        """Let go of the step's gradients. DataParallel's buckets are used again, and set to zero."""
+        """Let go of the step's gradients; DataParallel uses its buckets again, set to zero."""
         for parameter in self._layers.parameters():
             parameter.clear_gradient(self._overlaps)
 

@@ -112,7 +112,7 @@ class Run:
         return [step for step in steps if self.checkpoint(step).is_dir()]
 
     def chosen_step(self, step: int | None) -> int:
-        """`step`, or the newest one, if there is a checkpoint of it; UsageError if there is none."""
+        """`step`, or the newest one, if it has a checkpoint; UsageError if there is none."""
         steps = self.checkpoint_steps()
         if not steps:
             raise UsageError(

@@ -56,7 +56,9 @@ class Trainer:
         self.scale = LossScale() if precision == "fp16" else None
         self._reduction = reduction.make(self.model, config, self.world)
 
-    def train(self, batches: Iterable[tuple[int, Batch]], *, stop: bool = False) -> tuple[float, bool]:
+    def train(
+        self, batches: Iterable[tuple[int, Batch]], *, stop: bool = False
+    ) -> tuple[float, bool]:
         """One optimizer step on this process's (shard, micro-batch) pairs of one global batch.
 
         Returns the global batch's mean loss, and whether any process said `stop`.
@@ -172,7 +174,8 @@ class Trainer:
         if self._owners is None:
             return arrays
         own = set(self._own(self._shapes))
-        others = {n for n in known if n.removeprefix("moment1.").removeprefix("moment2.") not in own}
+        parameters = {n: n.removeprefix("moment1.").removeprefix("moment2.") for n in known}
+        others = {n for n, parameter in parameters.items() if parameter not in own}
         return {n: a for n, a in arrays.items() if n not in others}
 
 

@@ -125,7 +125,7 @@ def _repeat(
     ) as progress:
         while trainer.step < end:
             try:
-                loss, _ = trainer.train(zip(shards, batches))
+                loss, _ = trainer.train(zip(shards, batches, strict=False))
             except NonFiniteLoss as error:
                 report["findings"].append(audit.finding("the repetition", str(error)))
                 return

@@ -125,10 +125,10 @@ def read_section(folder: Path) -> dict[str, Any]:
             raise DataError(f"{where} has no {key}: it is not a U-ViT's")
         default = defaults.get(key, 1)
         section[key] = folders.integer(config, key, default, _LIMITS.get(key, 2048), folder)
-    section["mlp_ratio"] = config.get("mlp_ratio", 4.0)
-    if isinstance(section["mlp_ratio"], bool) or not isinstance(section["mlp_ratio"], (int, float)):
+    ratio = section["mlp_ratio"] = config.get("mlp_ratio", 4.0)
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float):
         raise DataError(f"{where}: mlp_ratio is not a number")
-    if not 0 < section["mlp_ratio"] <= 64:
+    if not 0 < ratio <= 64:
         raise DataError(f"{where}: mlp_ratio is not within 0..64")
     for key, default in (("qkv_bias", False), ("conv", True)):
         section[key] = config.get(key, default)
@@ -136,5 +136,6 @@ def read_section(folder: Path) -> dict[str, Any]:
             raise DataError(f"{where}: {key} is not true or false")
     width = section["num_attention_heads"] * section["attention_head_dim"]
     if width > 16_384 or section["num_layers"] % 2 or width % 2:
-        raise DataError(f"{where} describes no U-ViT: {section['num_layers']} layers, width {width}")
+        layers = section["num_layers"]
+        raise DataError(f"{where} describes no U-ViT: {layers} layers, width {width}")
     return section

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import paddle
@@ -47,7 +48,7 @@ def shared(work: Callable[[int, int], object], count: int) -> None:
         return
     cuts = [count * k // parts for k in range(parts + 1)]
     pool = _pool(parts - 1)
-    others = [pool.submit(work, *cut) for cut in zip(cuts[1:-1], cuts[2:], strict=True)]
+    others = [pool.submit(work, *cut) for cut in pairwise(cuts[1:])]
     work(0, cuts[1])
     for other in others:
         other.result()

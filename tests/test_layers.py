@@ -8,14 +8,16 @@ PACKAGES = ("harness", "models", "eval", "reports", "baselines")
 # A module may import modules of its own level and below.
 LEVELS = {
     "harness.cli": 4, "harness.__main__": 4, "harness.commands": 4,
-    "harness.train": 3, "harness.launch": 3, "harness.hooks": 3, "harness.digits": 3, "harness.demo": 3,
+    "harness.train": 3, "harness.launch": 3, "harness.hooks": 3, "harness.digits": 3,
+    "harness.saving": 3, "harness.stopping": 3,
     "eval": 3, "reports": 3, "baselines": 3,
     "models": 1,
     "harness.step": 2, "harness.data": 2, "harness.checkpoints": 2, "harness.measure": 2,
     "harness.optim": 2, "harness.parallel": 2, "harness.reduction": 2,
     "harness.errors": 0, "harness.files": 0, "harness.seeds": 0, "harness.configs": 0,
     "harness.runs": 0, "harness.environment": 0, "harness.fingerprint": 0,
-    "harness.progress": 0, "harness.unpickle": 0, "harness.compare": 1, "harness.lines": 0, "harness.lock": 0,
+    "harness.progress": 0, "harness.unpickle": 0, "harness.compare": 1, "harness.lines": 0,
+    "harness.lock": 0,
     "harness.fold": 1, "harness.lifeline": 1, "harness.rank_reports": 1,
 }
 

@@ -26,7 +26,7 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:
         for finding in findings:
-            remedy = f"\n                              -> {finding.remedy}" if finding.remedy else ""
+            remedy = f"\n{' ' * 30}-> {finding.remedy}" if finding.remedy else ""
             click.echo(f"{_MARK[finding.status]}  {finding.what:<20} {finding.detail}{remedy}")
     missing = [finding.what for finding in findings if finding.status == "missing"]
     if missing:

@@ -27,7 +27,8 @@ from harness.commands.options import directory_option, file_option, json_option
 @click.option("--eta", type=click.FloatRange(0, 1), help="Override DDIM's eta.")
 @click.option("--seed", type=click.IntRange(min=0), help="Override the noise's seed.")
 @click.option("--caption-seed", type=click.IntRange(min=0), help="Override the captions' seed.")
-@click.option("--tome", type=click.FloatRange(0, 0.75), help="Merge this share of the image tokens.")
+@click.option("--tome", type=click.FloatRange(0, 0.75),
+              help="Merge this share of the image tokens.")
 @click.option("--tome-mlp", is_flag=True, default=None, help="Merge them around the MLP as well.")
 @click.option("--repeats", type=click.IntRange(1, 100), default=1, show_default=True,
               help="Evaluate with this many sampling seeds, from the protocol's on.")

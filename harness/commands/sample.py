@@ -27,7 +27,8 @@ from harness.commands.options import directory_option, file_option
 @click.option("--batch-size", type=click.IntRange(1, 1024), default=4, show_default=True,
               help="What the network runs at; it may change the last bits.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
-              help="FILE.png: one image, or a grid with a row a prompt. A directory: 000000.png, ...")
+              help="FILE.png: one image, or a grid with a row a prompt. "
+                   "A directory: 000000.png, ...")
 @file_option("--latents", help="Also write noise, latents and images as .npz.")
 @click.option("--step", type=click.IntRange(min=0), help="A run's checkpoint.  [default: newest]")
 @directory_option("--data", help="A run's data, for its vae/, text_encoder/ and tokenizer/.")

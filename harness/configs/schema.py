@@ -58,7 +58,9 @@ class Model(Section):
             ("mlp_ratio", self.mlp_ratio, 64),
         ):
             if value > most:
-                raise ValueError(f"{what} {value} is more than {most:,}: no such model fits a device")
+                raise ValueError(
+                    f"{what} {value} is more than {most:,}: no such model fits a device"
+                )
         return self
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tensors:
-    """Arrays by name. `layout` says how a Linear weight lies: "torch" [out, in], "paddle" [in, out].
+    """Arrays by name.
+
+    `layout` says how a Linear weight lies: "torch" [out, in], "paddle" [in, out].
 
     float16 stays float16; bfloat16 becomes float32, which holds it exactly.
     """

@@ -46,7 +46,8 @@ def read(path: Path) -> Tensors:
 def _array(body: Any, entry: dict[str, Any]) -> Any:
     start, end = entry["data_offsets"]
     shape, dtype = entry["shape"], _DTYPES[entry["dtype"]]
-    if any(type(n) is not int or n < 0 for n in [start, end, *shape]) or not start <= end <= len(body):
+    counts = all(type(n) is int and n >= 0 for n in [start, end, *shape])
+    if not counts or not start <= end <= len(body):
         raise ValueError("a tensor lies outside of the file")
     if end - start != math.prod(shape) * int(dtype[-1].replace("?", "1")):
         raise ValueError("a tensor's length does not fit its shape")

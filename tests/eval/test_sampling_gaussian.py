@@ -8,6 +8,7 @@ noise they leave in; that is the distribution to compare with.
 
 import math
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ WIDE, NARROW = (1.0, 0.2), (0.5, 0.01)
 class Gaussian:
     """The perfect network for data N(mean, std^2); `off_by` is added to the step it is given."""
 
-    config = {"in_channels": 4, "sample_size": 32}
+    config: ClassVar = {"in_channels": 4, "sample_size": 32}
     training = False
 
     def __init__(self, mean, std, off_by=0):

@@ -172,7 +172,9 @@ def test_harness_sample_reads_its_own_export(exported, drawn, form):
 @pytest.mark.parametrize("form", exporting.FORMATS)
 def test_harness_import_reads_it_back(exported, run, tmp_path, form):
     again = importing.import_run(importing.Plan(exported[form], CONFIG, 1, tmp_path / "run"))
-    first, second = (exporting.checkpoints.load(r.checkpoint(0), parts=("ema",)) for r in (run, again))
+    first, second = (
+        exporting.checkpoints.load(r.checkpoint(0), parts=("ema",)) for r in (run, again)
+    )
     for name, array in first.parts["ema"].items():
         assert np.array_equal(second.parts["ema"][name], array)
 

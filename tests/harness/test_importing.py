@@ -97,7 +97,8 @@ def test_ppdiffusers_folder(model, tmp_path, form):
     folder = tmp_path / "pipeline" / "unet"
     folder.mkdir(parents=True)
     (folder.parent / "model_index.json").write_text("{}")
-    (folder / "config.json").write_text(json.dumps({**CONFIG.model.model_dump(), "_class_name": "U"}))
+    config = {**CONFIG.model.model_dump(), "_class_name": "U"}
+    (folder / "config.json").write_text(json.dumps(config))
     if form == "pd":
         save_file(own(model), folder / "diffusion_paddle_model.safetensors", {"format": "pd"})
     elif form == "pt":

@@ -180,5 +180,6 @@ def test_the_command(run, folder, tmp_path):
     )
     with np.load(tmp_path / "a.npz") as saved:
         assert np.array_equal(saved["images"], again.images)
-    refused = harness("sample", folder, "a three", "--vae", ASSETS / "vae", "-o", tmp_path / "b.png")
+    output = tmp_path / "b.png"
+    refused = harness("sample", folder, "a three", "--vae", ASSETS / "vae", "-o", output)
     assert_one_line_error(refused, 2, "--vae belongs to a run")

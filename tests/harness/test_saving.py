@@ -1,4 +1,4 @@
-"""Checkpoints written beside training: of the step they were asked for, and never lost in silence."""
+"""Checkpoints written beside training: of the step asked for, and never lost in silence."""
 
 import errno
 import threading

@@ -113,7 +113,9 @@ def test_scores_of_thousands_neither_overflow_nor_vanish():
     np.testing.assert_allclose(found[4:], np.tile(rows[0, :, 8:].mean(0), (2, 1)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("function", [lambda x: ops.gelu(x, paddle.zeros([12])), lambda x: ops.attention(x, 2)])
+@pytest.mark.parametrize(
+    "function", [lambda x: ops.gelu(x, paddle.zeros([12])), lambda x: ops.attention(x, 2)]
+)
 def test_nan_comes_out_where_nan_goes_in(function):
     values = tensor(1, 5, 12).numpy()
     values[0, 2, 3] = np.nan

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ def test_it_needs_no_torch(saved):
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from pathlib import Path; from harness.formats import pth\n"
-        f"print(len(pth.read(Path({str(saved / 'nnet_ema.pth')!r})).arrays), 'paddle' in sys.modules)"
+        f"path = Path({str(saved / 'nnet_ema.pth')!r})\n"
+        "print(len(pth.read(path).arrays), 'paddle' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["3", "False"]
@@ -101,7 +103,7 @@ def _write(path, content, storages=(), compression=zipfile.ZIP_STORED):
             else:
                 super().save_global(value, name)
 
-        dispatch = {**pickle._Pickler.dispatch}
+        dispatch: ClassVar = {**pickle._Pickler.dispatch}
         dispatch[type] = save_global
         dispatch[type(lambda: 0)] = save_global
 

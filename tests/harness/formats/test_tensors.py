@@ -15,8 +15,10 @@ from harness.formats import tensors
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(3, np.float16)}
 
 
-@pytest.mark.parametrize("metadata, layout",
-                         [(None, "torch"), ({"format": "pt"}, "torch"), ({"format": "pd"}, "paddle")])
+@pytest.mark.parametrize(
+    "metadata, layout",
+    [(None, "torch"), ({"format": "pt"}, "torch"), ({"format": "pd"}, "paddle")],
+)
 def test_arrays_and_layout(tmp_path, metadata, layout):
     save_file(ARRAYS, tmp_path / "x", metadata=metadata)
     found = tensors.read(tmp_path / "x")
