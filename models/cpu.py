@@ -1,8 +1,8 @@
 """U-ViT's operations for a CPU in float32, where paddle 2.6's own kernels leave time on the table.
 
-Matrix products stay paddle's. What paddle computes in many passes over memory, mostly on one
-thread (softmax and the transposes around it, GELU, the backward pass of LayerNorm, sums over
-rows), is done by `models.kernels` on the tensors' own memory. Values are those of `models.ops`'
+Large matrix products stay paddle's. What paddle computes in many passes over memory, mostly on one
+thread (GELU, LayerNorm, sums over rows), is done by `models.kernels` on the tensors' own memory,
+attention by `models.heads`. Values are those of `models.ops`'
 plain versions to rounding. How the work is cut depends on shapes alone, and so do the bits.
 
 `backward()` works as ever. `paddle.grad` of a part of what a layer here was given is refused by
@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
-from models import kernels
-from models.rows import array, column_sums, shared
+from models import blas, kernels
+from models.rows import array, column_sums, scratch, shared
+
+if blas.AVAILABLE:
+    from models import heads
 
 
 class Linear(PyLayer):
@@ -54,7 +56,7 @@ class LayerNorm(PyLayer):
         ctx.save_for_backward(x, weight)
         ctx.epsilon = epsilon
         ctx.wants = [not t.stop_gradient for t in (x, weight, bias)]
-        return F.layer_norm(x, x.shape[-1:], weight, bias, epsilon)
+        return layer_norm(x, weight, bias, epsilon)
 
     @staticmethod
     def backward(ctx, grad):
@@ -98,43 +100,31 @@ class Gelu(PyLayer):
 
 
 class Attention(PyLayer):
-    """softmax(q k' / sqrt(d)) v from qkv [B, L, 3 H d], laid out (3, H, d), to [B, L, H d].
-
-    The exponentials e stay as they are; what is divided by their sums z is [L, d], not [L, L].
-    """
+    """softmax(q k' / sqrt(d)) v from qkv [B, L, 3 H d], laid out (3, H, d), to [B, L, H d]."""
 
     @staticmethod
     def forward(ctx, qkv, num_heads):
-        q, k, v, e, z, out = attend(qkv, num_heads)
-        ctx.save_for_backward(q, k, v, e, z, out)
+        e, z, out = attend(qkv, num_heads)
+        ctx.save_for_backward(qkv, e, z, out)
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        q, k, v, e, z, out = ctx.saved_tensor()
-        b, num_heads, length, head = q.shape
-        scale = np.float32(head**-0.5)
-        grad, heads, shift = grad.contiguous(), paddle.empty_like(q), paddle.empty_like(z)
-        shape = [b, length, num_heads, head]
+        qkv, e, z, out = ctx.saved_tensor()
+        b, num_heads, length, _ = e.shape
+        shape = [b, length, num_heads, -1]
+        grad, grad_qkv = grad.contiguous(), paddle.empty_like(qkv)
         grads, outs = array(grad).reshape(shape), array(out).reshape(shape)
-        shared(lambda start, stop: kernels.divided_backward(
-            grads, outs, array(z), array(heads), array(shift), start, stop), b * num_heads)
-        grad_v = paddle.matmul(e, heads, transpose_x=True)
-        scores = paddle.matmul(heads, v, transpose_y=True)
-        ds, es, shifts = _rows_of(scores), _rows_of(e), array(shift).reshape(-1)
-        shared(lambda start, stop: kernels.softmax_backward(
-            ds[start:stop], es[start:stop], shifts[start:stop], scale), len(ds))
-        grad_q = paddle.matmul(scores, k)
-        grad_k = paddle.matmul(scores, q, transpose_x=True)
-        grad_qkv = paddle.empty([b, length, 3 * num_heads * head])
-        joined = array(grad_qkv).reshape(b, length, 3, num_heads, head)
-        parts = [array(t) for t in (grad_q, grad_k, grad_v)]
+        parts, grad_parts = _parts(qkv, num_heads), _parts(grad_qkv, num_heads)
+        width = parts.shape[-1]
 
-        def join(start, stop):
-            for number, part in enumerate(parts):
-                kernels.join_heads(part, number, joined, start, stop)
+        def work(start, stop):
+            heads.backward(
+                parts, np.float32(width**-0.5), array(e), array(z), outs, grads, grad_parts,
+                scratch(length, length), scratch(length, width), start, stop,
+            )
 
-        shared(join, b * num_heads)
+        shared(work, b * num_heads)
         return grad_qkv
 
 
@@ -146,29 +136,21 @@ def attention(qkv, num_heads: int):
 
 
 def attend(qkv, num_heads: int):
-    """q, k, v [B, H, L, d], e [B, H, L, L], z [B, H, L] and the result [B, L, H d]."""
+    """e [B, H, L, L], z [B, H, L] and the result [B, L, H d] (see `models.heads`)."""
+    parts = _parts(qkv, num_heads)
+    b, length, _, _, width = parts.shape
+    e, z = paddle.empty([b, num_heads, length, length]), paddle.empty([b, num_heads, length])
+    out = paddle.empty([b, length, num_heads * width])
+    outs = array(out).reshape(b, length, num_heads, width)
+    shared(lambda start, stop: heads.forward(
+        parts, np.float32(width**-0.5), array(e), array(z), outs, start, stop), b * num_heads)
+    return e, z, out
+
+
+def _parts(qkv, num_heads: int) -> np.ndarray:
+    """[B, L, 3, H, d]"""
     b, length, width = qkv.shape
-    head = width // (3 * num_heads)
-    pairs = b * num_heads
-    q, k, v = (paddle.empty([b, num_heads, length, head]) for _ in range(3))
-    tokens = array(qkv).reshape(b, length, 3, num_heads, head)
-    parts = [array(t) for t in (q, k, v)]
-
-    def split(start, stop):
-        for number, part in enumerate(parts):
-            kernels.split_heads(tokens, number, part, start, stop)
-
-    shared(split, pairs)
-    e, z = paddle.matmul(q, k, transpose_y=True), paddle.empty([b, num_heads, length])
-    qs, ks, es = (array(t).reshape(pairs, length, -1) for t in (q, k, e))
-    zs = array(z).reshape(pairs, length)
-    scale = np.float32(head**-0.5)
-    shared(lambda start, stop: kernels.exponentials(
-        qs[start:stop], ks[start:stop], scale, es[start:stop], zs[start:stop]), pairs)
-    summed, out = paddle.matmul(e, v), paddle.empty([b, length, width // 3])
-    outs = array(out).reshape(b, length, num_heads, head)
-    shared(lambda start, stop: kernels.divided(array(summed), array(z), outs, start, stop), pairs)
-    return q, k, v, e, z, out
+    return array(qkv).reshape(b, length, 3, num_heads, width // (3 * num_heads))
 
 
 def linear(x, weight, bias=None):
@@ -177,6 +159,15 @@ def linear(x, weight, bias=None):
     if bias is not None:
         rows, values = _rows_of(out), array(bias)
         shared(lambda start, stop: kernels.add_to_rows(rows[start:stop], values), len(rows))
+    return out
+
+
+def layer_norm(x, weight, bias, epsilon: float):
+    """LayerNorm of x [..., D] over the last axis."""
+    out = paddle.empty_like(x)
+    xs, outs, w, b = _rows_of(x), _rows_of(out), array(weight), array(bias)
+    shared(lambda start, stop: kernels.layer_norm(
+        xs[start:stop], w, b, np.float32(epsilon), outs[start:stop]), len(xs))
     return out
 
 

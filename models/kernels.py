@@ -13,11 +13,10 @@ import numpy as np
 from numba import njit
 
 F = np.float32
-MAX_UNSHIFTED = F(40.0)  # exp(+-40), squared and summed, is far within float32's range
 
 
-def _compiled(signature: str, *relaxed: str):
-    """Multiply-adds may be fused; with "reassoc" sums may be taken in vectors."""
+def compiled(signature: str, *relaxed: str):
+    """A kernel. Multiply-adds may be fused; with "reassoc" sums may be taken in vectors."""
     options = {"nogil": True, "fastmath": {"contract", *relaxed}, "error_model": "numpy"}
 
     def compile_(function):
@@ -73,7 +72,7 @@ def _normal_cdf(x):
     return F(0.5) + F(0.5) * erf(x * F(math.sqrt(0.5)))
 
 
-@_compiled("void(float32[:,::1], float32[::1])")
+@compiled("void(float32[:,::1], float32[::1])")
 def add_to_rows(rows, values):
     """rows [n, D] += values [D]."""
     for i in range(rows.shape[0]):
@@ -81,7 +80,7 @@ def add_to_rows(rows, values):
             rows[i, j] += values[j]
 
 
-@_compiled("void(float32[:,::1], float32[::1])")
+@compiled("void(float32[:,::1], float32[::1])")
 def add_rows(rows, sums):
     """sums [D] += each of rows [n, D]."""
     for i in range(rows.shape[0]):
@@ -89,7 +88,7 @@ def add_rows(rows, sums):
             sums[j] += rows[i, j]
 
 
-@_compiled("void(float32[:,::1], float32[::1], float32[:,::1])")
+@compiled("void(float32[:,::1], float32[::1], float32[:,::1])")
 def gelu(x, bias, out):
     """v Phi(v) of v = x + bias; x, out [n, D], bias [D]."""
     for i in range(x.shape[0]):
@@ -98,7 +97,7 @@ def gelu(x, bias, out):
             out[i, j] = v * _normal_cdf(v)
 
 
-@_compiled("void(float32[:,::1], float32[::1], float32[:,::1], float32[:,::1])")
+@compiled("void(float32[:,::1], float32[::1], float32[:,::1], float32[:,::1])")
 def gelu_with_derivative(x, bias, out, derivative):
     """v Phi(v), and Phi(v) + v phi(v), of v = x + bias; bias [D], the others [n, D]."""
     for i in range(x.shape[0]):
@@ -110,7 +109,7 @@ def gelu_with_derivative(x, bias, out, derivative):
             derivative[i, j] = cumulative + v * density
 
 
-@_compiled("void(float32[:,::1], float32[:,::1], float32[:,::1], float32[::1])")
+@compiled("void(float32[:,::1], float32[:,::1], float32[:,::1], float32[::1])")
 def product_and_sums(a, b, out, sums):
     """out = a b, all [n, D]; sums [D] += each of out's rows."""
     for i in range(a.shape[0]):
@@ -120,108 +119,23 @@ def product_and_sums(a, b, out, sums):
             sums[j] += value
 
 
-@_compiled("void(float32[:,:,:,:,::1], int64, float32[:,:,:,::1], int64, int64)")
-def split_heads(x, part, heads, start, stop):
-    """One part of x [B, L, P, H, d] -> heads [B, H, L, d], for the (b, h) pairs start to stop."""
-    for pair in range(start, stop):
-        b, h = divmod(pair, x.shape[3])
-        for token in range(x.shape[1]):
-            for j in range(x.shape[4]):
-                heads[b, h, token, j] = x[b, token, part, h, j]
+@compiled("void(float32[:,::1], float32[::1], float32[::1], float32, float32[:,::1])", "reassoc")
+def layer_norm(x, weight, bias, epsilon, out):
+    """LayerNorm over rows [n, D]."""
+    part = F(1.0) / F(x.shape[1])
+    for i in range(x.shape[0]):
+        mean, variance = F(0.0), F(0.0)
+        for j in range(x.shape[1]):
+            mean += x[i, j]
+        mean *= part
+        for j in range(x.shape[1]):
+            variance += (x[i, j] - mean) * (x[i, j] - mean)
+        scale = F(1.0) / np.sqrt(variance * part + epsilon)
+        for j in range(x.shape[1]):
+            out[i, j] = (x[i, j] - mean) * scale * weight[j] + bias[j]
 
 
-@_compiled("void(float32[:,:,:,::1], int64, float32[:,:,:,:,::1], int64, int64)")
-def join_heads(heads, part, x, start, stop):
-    """What `split_heads` did, undone."""
-    for pair in range(start, stop):
-        b, h = divmod(pair, x.shape[3])
-        for token in range(x.shape[1]):
-            for j in range(x.shape[4]):
-                x[b, token, part, h, j] = heads[b, h, token, j]
-
-
-@njit(inline="always")
-def _longest_squared(rows):
-    found = F(0.0)
-    for i in range(rows.shape[0]):
-        total = F(0.0)
-        for j in range(rows.shape[1]):
-            total += rows[i, j] * rows[i, j]
-        if not total <= found:
-            found = total
-    return found
-
-
-@_compiled(
-    "void(float32[:,:,::1], float32[:,:,::1], float32, float32[:,:,::1], float32[:,::1])", "reassoc"
-)
-def exponentials(q, k, scale, scores, sums):
-    """exp(scale * scores) in place, up to a factor for each row, and the rows' sums.
-
-    q, k [n, L, d]; scores = q k' [n, L, L]; sums [n, L]. Softmax does not see a row's factor: rows
-    are divided by exp(their maximum) where they have to be. Where the lengths of a head's q and k
-    let no score leave +-40, nothing can overflow or vanish, and a pass is saved. Each head of each
-    sample decides for itself, so that its bits do not depend on the others.
-    """
-    length = scores.shape[1]
-    for n in range(scores.shape[0]):
-        bound = scale * np.sqrt(_longest_squared(q[n]) * _longest_squared(k[n]))
-        for i in range(length):
-            row = scores[n, i]
-            shift = F(0.0)
-            if not bound <= MAX_UNSHIFTED:
-                shift = F(-np.inf)
-                for j in range(length):
-                    shift = max(shift, scale * row[j])
-            total = F(0.0)
-            for j in range(length):
-                value = exp(scale * row[j] - shift)
-                row[j] = value
-                total += value
-            sums[n, i] = total
-
-
-@_compiled(
-    "void(float32[:,:,:,::1], float32[:,:,::1], float32[:,:,:,::1], int64, int64)"
-)
-def divided(heads, sums, out, start, stop):
-    """heads [B, H, L, d] / sums [B, H, L] -> out [B, L, H, d], for the pairs start to stop."""
-    for pair in range(start, stop):
-        b, h = divmod(pair, heads.shape[1])
-        for token in range(heads.shape[2]):
-            factor = F(1.0) / sums[b, h, token]
-            for j in range(heads.shape[3]):
-                out[b, token, h, j] = heads[b, h, token, j] * factor
-
-
-@_compiled(
-    "void(float32[:,:,:,::1], float32[:,:,:,::1], float32[:,:,::1], float32[:,:,:,::1],"
-    " float32[:,:,::1], int64, int64)",
-    "reassoc",
-)
-def divided_backward(grad, out, sums, heads, shift, start, stop):
-    """grad, out [B, L, H, d] -> heads [B, H, L, d] = grad / sums, shift [B, H, L] = heads . out."""
-    for pair in range(start, stop):
-        b, h = divmod(pair, heads.shape[1])
-        for token in range(heads.shape[2]):
-            factor = F(1.0) / sums[b, h, token]
-            total = F(0.0)
-            for j in range(heads.shape[3]):
-                value = grad[b, token, h, j] * factor
-                heads[b, h, token, j] = value
-                total += value * out[b, token, h, j]
-            shift[b, h, token] = total
-
-
-@_compiled("void(float32[:,::1], float32[:,::1], float32[::1], float32)")
-def softmax_backward(scores, e, shift, scale):
-    """scores [n, L] = scale (scores - shift) e, in place."""
-    for i in range(scores.shape[0]):
-        for j in range(scores.shape[1]):
-            scores[i, j] = scale * (scores[i, j] - shift[i]) * e[i, j]
-
-
-@_compiled(
+@compiled(
     "void(float32[:,::1], float32[:,::1], float32[::1], float32, float32[:,::1], float32[:,::1])",
     "reassoc",
 )
@@ -254,7 +168,7 @@ def layer_norm_backward(x, grad, weight, epsilon, grad_x, sums):
             grad_x[i, j] = scale * (g * weight[j] - first - normed * second)
 
 
-@_compiled(
+@compiled(
     "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, float32, float32,"
     " float32, float32, float32)"
 )
@@ -271,7 +185,7 @@ def adamw(weights, gradient, moment1, moment2, beta1, beta2, kept, rate, root, e
         weights[i] = kept * weights[i] - rate * (m / (np.sqrt(v) / root + epsilon))
 
 
-@_compiled("void(float32[::1], float32[::1], float32)")
+@compiled("void(float32[::1], float32[::1], float32)")
 def move(average, weights, share):
     """average += share (weights - average)."""
     for i in range(average.size):

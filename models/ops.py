@@ -8,7 +8,7 @@ import paddle
 import paddle.nn.functional as F
 
 from harness.errors import EnvironmentFault
-from models import cpu
+from models import blas, cpu
 from models.rows import tuned
 
 
@@ -38,7 +38,7 @@ def gelu(x, bias):
 
 def attention(qkv, num_heads: int):
     """softmax(q k' / sqrt(d)) v: [B, L, 3 H d] -> [B, L, H d]."""
-    if tuned(qkv):
+    if tuned(qkv) and blas.AVAILABLE:
         return cpu.attention(qkv, num_heads)
     b, length, width = qkv.shape
     qkv = qkv.reshape([b, length, 3, num_heads, -1]).transpose([2, 0, 3, 1, 4])

@@ -6,6 +6,7 @@ no bit: what is added up is added up within a row, or by blocks that shapes alon
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,14 @@ class _Memory:
         self.__array_interface__ = {
             "data": (address, False), "shape": shape, "typestr": "<f4", "version": 3
         }
+
+
+def scratch(*shape: int) -> np.ndarray:
+    """An array for a kernel's own use; at a cache line's start, for MKL's bits may depend on it."""
+    count = math.prod(shape)
+    room = np.empty(count + 16, np.float32)
+    first = -room.ctypes.data % 64 // 4
+    return room[first : first + count].reshape(shape)
 
 
 def shared(work: Callable[[int, int], object], count: int) -> None:
