@@ -9,7 +9,10 @@ from models import ops
 
 
 class Attention(nn.Layer):
-    """Multi-head self-attention [B, L, D] -> [B, L, D]; qkv's outputs are laid out (3, H, D/H)."""
+    """Multi-head self-attention of x [B, L, D], added to `onto` [B, L, D].
+
+    qkv's outputs are laid out (3, H, D/H).
+    """
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool, kind: str):
         super().__init__()
@@ -18,26 +21,26 @@ class Attention(nn.Layer):
         self.qkv = linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = linear(dim, dim)
 
-    def forward(self, x):
+    def forward(self, x, onto=None):
         qkv = ops.linear(x, self.qkv.weight, self.qkv.bias)
         if self.kind == "memory_efficient":
             out = ops.memory_efficient_attention(qkv, self.num_heads)
         else:
             out = ops.attention(qkv, self.num_heads)
-        return ops.linear(out, self.proj.weight, self.proj.bias)
+        return ops.linear(out, self.proj.weight, self.proj.bias, onto)
 
 
 class Mlp(nn.Layer):
-    """Linear, exact GELU, Linear: [B, L, D] -> [B, L, D]."""
+    """Linear, exact GELU, Linear of x [B, L, D], added to `onto` [B, L, D]."""
 
     def __init__(self, dim: int, hidden: int):
         super().__init__()
         self.fc1 = linear(dim, hidden)
         self.fc2 = linear(hidden, dim)
 
-    def forward(self, x):
+    def forward(self, x, onto=None):
         x = ops.gelu(ops.linear(x, self.fc1.weight), self.fc1.bias)
-        return ops.linear(x, self.fc2.weight, self.fc2.bias)
+        return ops.linear(x, self.fc2.weight, self.fc2.bias, onto)
 
 
 class Block(nn.Layer):
@@ -57,35 +60,31 @@ class Block(nn.Layer):
         `skip` is the long skip, [B, L, D]; `merging` (models.tome) has the branches run on fewer
         tokens.
         """
-        # A tensor of its own gathers this block's gradients before the long skip's is added.
-        # Recompute adds them in that order too, so that it leaves the bits as they are.
-        x = paddle.assign(x)
         if self.skip_linear is not None:
             joined = paddle.concat([x, skip], axis=-1)
             taken = ops.linear(joined, self.skip_linear.weight, self.skip_linear.bias)
             x = ops.cast(taken, x.dtype)
-        x = x + ops.cast(self.attend(x, merging), x.dtype)
+        x = self.attend(x, merging)
         early = merging is None or not merging.mlp  # a merged MLP needs every token in its place
-        x = x[:, first:] if first and early else x
-        x = x + ops.cast(self.feed(x, merging), x.dtype)
+        x = self.feed(x[:, first:] if first and early else x, merging)
         return x[:, first:] if first and not early else x
 
     def attend(self, x, merging=None):
-        """The attention branch [B, L, D] -> [B, L, D]: the one place where tokens see each other.
+        """x [B, L, D] with its attention branch: the one place where tokens see each other.
 
-        With `merging` it attends over fewer tokens.
+        With `merging` they attend over fewer tokens.
         """
-        x = ops.layer_norm(x, self.norm1)
+        x, normed = ops.branch(x, self.norm1)
         if merging is None or not merging.attention:
-            return self.attn(x)
-        return merging.unmerge(self.attn(merging.merge(x)))
+            return self.attn(normed, x)
+        return x + ops.cast(merging.unmerge(self.attn(merging.merge(normed))), x.dtype)
 
     def feed(self, x, merging=None):
-        """The MLP branch [B, L, D] -> [B, L, D], token by token; `merging` as in `attend`."""
-        x = ops.layer_norm(x, self.norm2)
+        """x [B, L, D] with its MLP branch, token by token; `merging` as in `attend`."""
+        x, normed = ops.branch(x, self.norm2)
         if merging is None or not merging.mlp:
-            return self.mlp(x)
-        return merging.unmerge(self.mlp(merging.merge(x)))
+            return self.mlp(normed, x)
+        return x + ops.cast(merging.unmerge(self.mlp(merging.merge(normed))), x.dtype)
 
 
 class PatchEmbed(nn.Layer):

@@ -23,17 +23,17 @@ if blas.AVAILABLE:
 
 
 class Linear(PyLayer):
-    """x weight + bias; its backward pass has one product each for x and weight.
+    """x weight + bias + onto; its backward pass has one product each for x and weight.
 
     Paddle's own multiplies sample by sample in the backward pass and sums the results, and sums
     the bias's gradient by a slow reduction (12 ms against 0.5 ms, at 1,336 x 2,048).
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias=None):
+    def forward(ctx, x, weight, bias=None, onto=None):
         ctx.save_for_backward(x, weight)
-        ctx.wants = [not t.stop_gradient for t in (x, weight, bias) if t is not None]
-        return linear(x, weight, bias)
+        ctx.wants = [None if t is None else not t.stop_gradient for t in (x, weight, bias, onto)]
+        return linear(x, weight, bias, onto)
 
     @staticmethod
     def backward(ctx, grad):
@@ -43,9 +43,27 @@ class Linear(PyLayer):
             lambda: paddle.matmul(grad, weight, transpose_y=True),
             lambda: paddle.matmul(_rows(x), _rows(grad), transpose_x=True),
             lambda: _column_sums(grad),
+            lambda: grad,
         ]
-        wanted = zip(makers, ctx.wants, strict=False)  # without a bias, two of the three
+        # Paddle wants no gradient, not even None, of what was no tensor.
+        wanted = [pair for pair in zip(makers, ctx.wants, strict=True) if pair[1] is not None]
         return _gradients(make() if want else None for make, want in wanted)
+
+
+class Branch(PyLayer):
+    """x once more, to go on with, and its LayerNorm over the last axis, with weight and bias.
+
+    A copy, written while x is at hand, costs less than adding up the gradients of two uses of x.
+    Both results must be used: paddle 2.6 crashes over a result of a PyLayer that is not.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, epsilon):
+        return _normed(ctx, x, weight, bias, epsilon)
+
+    @staticmethod
+    def backward(ctx, grad_copy, grad):
+        return _normed_backward(ctx, grad_copy.contiguous(), grad.contiguous())
 
 
 class LayerNorm(PyLayer):
@@ -53,23 +71,38 @@ class LayerNorm(PyLayer):
 
     @staticmethod
     def forward(ctx, x, weight, bias, epsilon):
-        ctx.save_for_backward(x, weight)
-        ctx.epsilon = epsilon
-        ctx.wants = [not t.stop_gradient for t in (x, weight, bias)]
-        return layer_norm(x, weight, bias, epsilon)
+        return _normed(ctx, x, weight, bias, epsilon)[1]
 
     @staticmethod
     def backward(ctx, grad):
-        x, weight = ctx.saved_tensor()
-        grad, grad_x = grad.contiguous(), paddle.empty_like(x)
-        xs, gs, out, w = (*(_rows_of(t) for t in (x, grad, grad_x)), array(weight))
+        return _normed_backward(ctx, paddle.zeros_like(grad), grad.contiguous())
 
-        def work(part, sums):
-            kernels.layer_norm_backward(xs[part], gs[part], w, ctx.epsilon, out[part], sums)
 
-        grad_weight, grad_bias = map(paddle.to_tensor, column_sums(work, len(xs), 2, w.size))
-        made = (grad_x, grad_weight, grad_bias)
-        return _gradients(g if want else None for g, want in zip(made, ctx.wants, strict=True))
+def _normed(ctx, x, weight, bias, epsilon):
+    ctx.save_for_backward(x, weight)
+    ctx.epsilon = epsilon
+    ctx.wants = [not t.stop_gradient for t in (x, weight, bias)]
+    copy, out = paddle.empty_like(x), paddle.empty_like(x)
+    xs, copies, outs = (_rows_of(t) for t in (x, copy, out))
+    w, b = array(weight), array(bias)
+    shared(lambda start, stop: kernels.layer_norm(
+        xs[start:stop], w, b, epsilon, copies[start:stop], outs[start:stop]), len(xs))
+    return copy, out
+
+
+def _normed_backward(ctx, grad_copy, grad):
+    x, weight = ctx.saved_tensor()
+    grad_x, w = paddle.empty_like(x), array(weight)
+    xs, gs, others, out = (_rows_of(t) for t in (x, grad, grad_copy, grad_x))
+
+    def work(part, sums):
+        kernels.layer_norm_backward(
+            xs[part], gs[part], others[part], w, ctx.epsilon, out[part], sums
+        )
+
+    grad_weight, grad_bias = map(paddle.to_tensor, column_sums(work, len(xs), 2, w.size))
+    made = (grad_x, grad_weight, grad_bias)
+    return _gradients(g if want else None for g, want in zip(made, ctx.wants, strict=True))
 
 
 class Gelu(PyLayer):
@@ -153,21 +186,19 @@ def _parts(qkv, num_heads: int) -> np.ndarray:
     return array(qkv).reshape(b, length, 3, num_heads, width // (3 * num_heads))
 
 
-def linear(x, weight, bias=None):
-    """x [..., M] times weight [M, N] plus bias [N]."""
+def linear(x, weight, bias=None, onto=None):
+    """x [..., M] times weight [M, N] plus bias [N], added to `onto` [..., N]."""
     out = paddle.matmul(x, weight)
-    if bias is not None:
-        rows, values = _rows_of(out), array(bias)
-        shared(lambda start, stop: kernels.add_to_rows(rows[start:stop], values), len(rows))
-    return out
-
-
-def layer_norm(x, weight, bias, epsilon: float):
-    """LayerNorm of x [..., D] over the last axis."""
-    out = paddle.empty_like(x)
-    xs, outs, w, b = _rows_of(x), _rows_of(out), array(weight), array(bias)
-    shared(lambda start, stop: kernels.layer_norm(
-        xs[start:stop], w, b, np.float32(epsilon), outs[start:stop]), len(xs))
+    if bias is None and onto is None:
+        return out
+    rows = _rows_of(out)
+    added = np.zeros(rows.shape[1], np.float32) if bias is None else array(bias)
+    if onto is None:
+        shared(lambda start, stop: kernels.add_to_rows(rows[start:stop], added), len(rows))
+    else:
+        others = _rows_of(onto)
+        shared(lambda start, stop: kernels.add_to_rows_and(
+            rows[start:stop], added, others[start:stop]), len(rows))
     return out
 
 

@@ -80,6 +80,14 @@ def add_to_rows(rows, values):
             rows[i, j] += values[j]
 
 
+@compiled("void(float32[:,::1], float32[::1], float32[:,::1])")
+def add_to_rows_and(rows, values, others):
+    """rows [n, D] = others [n, D] + (rows + values [D])."""
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            rows[i, j] = others[i, j] + (rows[i, j] + values[j])
+
+
 @compiled("void(float32[:,::1], float32[::1])")
 def add_rows(rows, sums):
     """sums [D] += each of rows [n, D]."""
@@ -119,9 +127,12 @@ def product_and_sums(a, b, out, sums):
             sums[j] += value
 
 
-@compiled("void(float32[:,::1], float32[::1], float32[::1], float32, float32[:,::1])", "reassoc")
-def layer_norm(x, weight, bias, epsilon, out):
-    """LayerNorm over rows [n, D]."""
+@compiled(
+    "void(float32[:,::1], float32[::1], float32[::1], float32, float32[:,::1], float32[:,::1])",
+    "reassoc",
+)
+def layer_norm(x, weight, bias, epsilon, copy, out):
+    """copy = x, out = LayerNorm over rows [n, D]."""
     part = F(1.0) / F(x.shape[1])
     for i in range(x.shape[0]):
         mean, variance = F(0.0), F(0.0)
@@ -132,15 +143,17 @@ def layer_norm(x, weight, bias, epsilon, out):
             variance += (x[i, j] - mean) * (x[i, j] - mean)
         scale = F(1.0) / np.sqrt(variance * part + epsilon)
         for j in range(x.shape[1]):
+            copy[i, j] = x[i, j]
             out[i, j] = (x[i, j] - mean) * scale * weight[j] + bias[j]
 
 
 @compiled(
-    "void(float32[:,::1], float32[:,::1], float32[::1], float32, float32[:,::1], float32[:,::1])",
+    "void(float32[:,::1], float32[:,::1], float32[:,::1], float32[::1], float32, float32[:,::1],"
+    " float32[:,::1])",
     "reassoc",
 )
-def layer_norm_backward(x, grad, weight, epsilon, grad_x, sums):
-    """Gradients of LayerNorm over rows [n, D]; sums [2, D] += those of weight and bias."""
+def layer_norm_backward(x, grad, grad_copy, weight, epsilon, grad_x, sums):
+    """grad_x = grad_copy + that of LayerNorm, rows [n, D]; sums [2, D] += weight's and bias's."""
     width = x.shape[1]
     part = F(1.0) / F(width)
     for i in range(x.shape[0]):
@@ -165,7 +178,7 @@ def layer_norm_backward(x, grad, weight, epsilon, grad_x, sums):
             g = grad[i, j]
             sums[0, j] += g * normed
             sums[1, j] += g
-            grad_x[i, j] = scale * (g * weight[j] - first - normed * second)
+            grad_x[i, j] = grad_copy[i, j] + scale * (g * weight[j] - first - normed * second)
 
 
 @compiled(

@@ -17,11 +17,12 @@ def cast(x, dtype):
     return x if x.dtype == dtype else x.astype(dtype)
 
 
-def linear(x, weight, bias=None):
-    """[..., M] times weight [M, N] plus bias [N]."""
+def linear(x, weight, bias=None, onto=None):
+    """[..., M] times weight [M, N] plus bias [N], added to `onto` [..., N] in its dtype."""
     if tuned(x):
-        return cpu.Linear.apply(x, weight, *([] if bias is None else [bias]))
-    return F.linear(x, weight, bias)
+        return cpu.Linear.apply(x, weight, bias, onto)
+    out = F.linear(x, weight, bias)
+    return out if onto is None else onto + cast(out, onto.dtype)
 
 
 def layer_norm(x, layer):
@@ -29,6 +30,18 @@ def layer_norm(x, layer):
     if tuned(x):
         return cpu.LayerNorm.apply(x, layer.weight, layer.bias, layer._epsilon)
     return F.layer_norm(x, x.shape[-1:], layer.weight, layer.bias, layer._epsilon)
+
+
+def branch(x, layer):
+    """x to go on with, and its LayerNorm, for a branch that is added to it later.
+
+    That x is a copy: it gathers the gradients of both before others are added (a long skip's).
+    Recompute adds in that order too, so that it leaves the bits as they are.
+    """
+    if tuned(x):
+        return cpu.Branch.apply(x, layer.weight, layer.bias, layer._epsilon)
+    x = paddle.assign(x)
+    return x, layer_norm(x, layer)
 
 
 def gelu(x, bias):

@@ -48,6 +48,19 @@ def test_linear(plain):
     assert_close(value_and_gradients(*bare), plain(value_and_gradients, *bare))
 
 
+def test_linear_is_added_to_something(plain):
+    inputs = (tensor(2, ROWS, 20), tensor(20, 30, seed=1), tensor(30, seed=2))
+    onto = tensor(2, ROWS, 30, seed=3)
+    args = (value_and_gradients, ops.linear, *inputs, onto)
+    assert_close(value_and_gradients(ops.linear, *inputs, onto), plain(*args))
+
+    def without_bias(x, weight, onto):
+        return ops.linear(x, weight, None, onto)
+
+    args = (value_and_gradients, without_bias, *inputs[:2], onto)
+    assert_close(value_and_gradients(*args[1:]), plain(*args))
+
+
 def test_linear_leaves_out_gradients_that_nobody_wants():
     x, weight, bias = tensor(3, 4), tensor(4, 5), tensor(5)
     x.stop_gradient = bias.stop_gradient = True
@@ -66,6 +79,18 @@ def test_layer_norm(plain):
 
     def run(x, weight, bias):
         return ops.layer_norm(x, layer)
+
+    assert_close(value_and_gradients(run, *inputs), plain(value_and_gradients, run, *inputs))
+
+
+def test_branch(plain):
+    layer = nn.LayerNorm(200)
+    layer.weight.set_value(tensor(200, seed=3))
+    inputs = (tensor(2, ROWS, 200), layer.weight, layer.bias)
+
+    def run(x, weight, bias):
+        x, normed = ops.branch(x, layer)
+        return x * tensor(200, seed=5) + normed
 
     assert_close(value_and_gradients(run, *inputs), plain(value_and_gradients, run, *inputs))
 
