@@ -1,5 +1,6 @@
 """Whole processes: killed at random, asked to stop, crowding on one run, out of memory."""
 
+import functools
 import json
 import os
 import random
@@ -23,27 +24,44 @@ def train(tiny, features, directory, *more):
     return ("train", tiny, "--data", features, "--output-dir", directory, *LONG, *more)
 
 
+def train_digits(digits, directory, *more):
+    """digits_tiny, cut short: 24 steps, a checkpoint at 8, 16 and 24, sample grids at 12 and 24."""
+    short = ("train.max_steps=24", "train.save_steps=8", "train.log_steps=3",
+             "train.image_steps=12", "train.keep_checkpoints=9")
+    sets = [word for value in short for word in ("--set", value)]
+    return ("train", "digits_tiny", "--data", digits, "--output-dir", directory, "--no-eval",
+            *sets, *more)
+
+
 def bits(directory):
     """Everything of a run that must come out the same, by relative path."""
-    found = {p.relative_to(directory): p.read_bytes()
-             for p in sorted((directory / "checkpoints").rglob("*")) if p.is_file()}
-    assert not [path for path in found if str(path).startswith("checkpoints/.")]
+    found = {p.relative_to(directory): p.read_bytes() for part in ("checkpoints", "samples")
+             for p in sorted((directory / part).rglob("*")) if p.is_file()}
+    assert not [path for path in found if path.name.startswith(".")]
     return {"metrics.jsonl": (directory / "metrics.jsonl").read_bytes(), **found}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(warm, tiny, features, tmp_path_factory):
     directory = tmp_path_factory.mktemp("undisturbed") / "run"
-    warm.run(*train(tiny, features, directory))  # page cache and clocks are warm after one
+    return left_alone(warm, functools.partial(train, tiny, features), directory)
+
+
+def left_alone(warm, command, directory):
+    """(bits, seconds) of the run that `command(directory)` makes."""
+    warm.run(*command(directory))  # page cache and clocks are warm after one
     shutil.rmtree(directory)
     began = time.monotonic()
-    ended = warm.run(*train(tiny, features, directory))
+    ended = warm.run(*command(directory))
     assert ended.returncode == 0, ended.stderr
     return bits(directory), time.monotonic() - began
 
 
-def kill_at_random(warm, tiny, features, undisturbed, tmp_path, kills, seed):
-    """One run after another, each killed a few times, until there were `kills`."""
+def kill_at_random(warm, command, undisturbed, tmp_path, kills, seed, workers=0):
+    """One run after another, each killed a few times, until there were `kills`.
+
+    Each start has `workers` to 3 data workers.
+    """
     expected, seconds = undisturbed
     draw = random.Random(seed)
     killed = begun = 0
@@ -52,18 +70,18 @@ def kill_at_random(warm, tiny, features, undisturbed, tmp_path, kills, seed):
         directory = tmp_path / str(begun)
         begun += 1
         for _ in range(draw.randint(1, 4)):
-            child = warm.start(*train(tiny, features, directory, "--workers", draw.randint(0, 3)))
+            child = warm.start(*command(directory, "--workers", draw.randint(workers, 3)))
             time.sleep(draw.uniform(0.0, seconds * 1.05))
             os.kill(child.pid, signal.SIGKILL)
             ended = warm.wait(child)
             killed += ended.returncode == -signal.SIGKILL
             if (directory / "metrics.jsonl").exists():
                 steps_seen.add((directory / "metrics.jsonl").read_bytes().count(b"\n"))
-        ended = warm.run(*train(tiny, features, directory))
+        ended = warm.run(*command(directory))
         assert ended.returncode == 0, ended.stderr
         shutil.rmtree(tmp_path / "timed", ignore_errors=True)
         began = time.monotonic()  # other work on the machine comes and goes
-        warm.run(*train(tiny, features, tmp_path / "timed"))
+        warm.run(*command(tmp_path / "timed"))
         seconds = time.monotonic() - began
         assert bits(directory) == expected, f"seed {seed}, run {begun}, after {killed} kills"
         shutil.rmtree(directory)
@@ -73,15 +91,19 @@ def kill_at_random(warm, tiny, features, undisturbed, tmp_path, kills, seed):
 def test_killed_at_random_a_run_ends_in_the_same_bits(
     warm, tiny, features, undisturbed, tmp_path
 ):
-    kill_at_random(warm, tiny, features, undisturbed, tmp_path, 5, seed=random.randrange(10**6))
+    command = functools.partial(train, tiny, features)
+    kill_at_random(warm, command, undisturbed, tmp_path, 5, seed=random.randrange(10**6))
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(3600)
-def test_100_random_kills(warm, tiny, features, undisturbed, tmp_path, capsys):
+@pytest.mark.timeout(7200)
+def test_100_random_kills(warm, digits, tmp_path, capsys):
+    command = functools.partial(train_digits, digits)
+    alone = left_alone(warm, command, tmp_path / "alone")
+    assert len([path for path in alone[0] if path.suffix == ".png"]) == 2
     with capsys.disabled():
-        kill_at_random(
-            warm, tiny, features, undisturbed, tmp_path, 100, seed=random.randrange(10**6))
+        seed = random.randrange(10**6)
+        kill_at_random(warm, command, alone, tmp_path, 100, seed, workers=1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
