@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_killed_at_random_a_run_ends_in_the_same_bits(
 def test_100_random_kills(warm, digits, tmp_path, capsys):
     command = functools.partial(train_digits, digits)
     alone = left_alone(warm, command, tmp_path / "alone")
-    assert len([path for path in alone[0] if path.suffix == ".png"]) == 2
+    assert len([path for path in alone[0] if Path(path).suffix == ".png"]) == 2
     with capsys.disabled():
         seed = random.randrange(10**6)
         kill_at_random(warm, command, alone, tmp_path, 100, seed, workers=1)
