@@ -52,8 +52,9 @@ def forward(qkv, scale, e, z, out, start, stop):
     for pair in range(start, stop):
         b, h = divmod(pair, heads)
         scores = e[b, h]
-        q, k, v = (_at(qkv[b, 0, 0, h]), apart), (_at(qkv[b, 0, 1, h]), apart), (
-            _at(qkv[b, 0, 2, h]), apart)
+        q = (_at(qkv[b, 0, 0, h]), apart)
+        k = (_at(qkv[b, 0, 1, h]), apart)
+        v = (_at(qkv[b, 0, 2, h]), apart)
         product(q, k, (_at(scores), length), length, length, width, False, True)
         longest = _longest_squared(qkv[b, :, 0, h]) * _longest_squared(qkv[b, :, 1, h])
         bound = scale * np.sqrt(longest)
@@ -105,10 +106,12 @@ def backward(qkv, scale, e, z, out, grad, grad_qkv, scores, shares, start, stop)
                 total += value * out[b, i, h, j]
             shift[i] = total
         weights = e[b, h]
-        q, k, v = (_at(qkv[b, 0, 0, h]), apart), (_at(qkv[b, 0, 1, h]), apart), (
-            _at(qkv[b, 0, 2, h]), apart)
-        grad_q, grad_k, grad_v = (_at(grad_qkv[b, 0, 0, h]), apart), (
-            _at(grad_qkv[b, 0, 1, h]), apart), (_at(grad_qkv[b, 0, 2, h]), apart)
+        q = (_at(qkv[b, 0, 0, h]), apart)
+        k = (_at(qkv[b, 0, 1, h]), apart)
+        v = (_at(qkv[b, 0, 2, h]), apart)
+        grad_q = (_at(grad_qkv[b, 0, 0, h]), apart)
+        grad_k = (_at(grad_qkv[b, 0, 1, h]), apart)
+        grad_v = (_at(grad_qkv[b, 0, 2, h]), apart)
         product((_at(weights), length), share, grad_v, length, width, length, True, False)
         product(share, v, own, length, length, width, False, True)
         for i in range(length):
