@@ -79,7 +79,7 @@ def load_ema(
     """(step, checkpoint's manifest, EMA arrays) of a run's checkpoint."""
     step = run.chosen_step(step)
     directory = run.checkpoint(step)
-    manifest = checkpoints.check(directory, parts=("ema",))
+    manifest = checkpoints.read_manifest(directory)
     found = checkpoints.load(directory, config_digest=run.info["digest"], parts=("ema",))
     return step, manifest, found.parts["ema"]
 

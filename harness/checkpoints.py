@@ -12,23 +12,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness import files
+from harness import files, tensor_files
 from harness.errors import DataError
 
 SCHEMA = 1
 PARTS = ("model", "ema", "optimizer")
-_DTYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "uint16": "U16"}
+# Enough for all files and digests at once; hashing takes the processor, writing mostly waits.
+_HASHERS = 5
+_WINDOW = 8 << 20  # bytes written before the disk is told to begin with them
 
 
 @dataclass
@@ -82,25 +83,44 @@ def load(
     `config_digest`, `seed`: refuse a checkpoint of another config or seed.
     DataError names the first thing that is wrong.
     """
-    manifest = check(directory, parts=parts)
+    manifest = read_manifest(directory)
     if config_digest is not None and manifest["config_digest"] != config_digest:
         theirs = manifest["config_digest"]
         raise DataError(f"{directory} belongs to config {theirs[:8]}, not {config_digest[:8]}")
     if seed is not None and manifest.get("seed") != seed:
         raise DataError(f"{directory} belongs to seed {manifest.get('seed')}, not {seed}")
-    arrays = {part: read_tensors(directory / f"{part}.safetensors") for part in parts}
-    state = files.read_json(directory / "state.json")
-    if not isinstance(state, dict):
-        raise DataError(f"{directory}/state.json is not a JSON object")
+    state = _state(directory / "state.json", manifest["files"].get("state.json") or "")
+
+    def read(part: str) -> dict[str, np.ndarray]:
+        name = f"{part}.safetensors"
+        return tensor_files.read(directory / name, sha256=manifest["files"].get(name) or "")
+
+    with _hashers() as pool:
+        # The optimizer, the longest, begins first; what is wrong is told of the first in order.
+        reading = {part: pool.submit(read, part) for part in reversed(parts)}
+        arrays = {part: reading[part].result() for part in parts}
     return Checkpoint(manifest["step"], arrays, state)
+
+
+def _state(path: Path, sha256: Any) -> dict[str, Any]:
+    data = files.read_bytes(path, limit=files.JSON_LIMIT)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DataError(f"{path} does not match its SHA-256 in the manifest")
+    state = files.parse_json(data, path)
+    if not isinstance(state, dict):
+        raise DataError(f"{path} is not a JSON object")
+    return state
 
 
 def check(directory: Path, *, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     """Verify a checkpoint's manifest and files; returns the manifest, DataError if broken."""
     manifest = read_manifest(directory)
-    for name in ["state.json", *(f"{part}.safetensors" for part in parts)]:
-        if files.sha256_file(directory / name) != manifest["files"].get(name):
-            raise DataError(f"{directory / name} does not match its SHA-256 in the manifest")
+    names = ["state.json", *(f"{part}.safetensors" for part in parts)]
+    with _hashers() as pool:
+        found = {n: pool.submit(files.sha256_file, directory / n) for n in reversed(names)}
+        for name in names:
+            if found[name].result() != manifest["files"].get(name):
+                raise DataError(f"{directory / name} does not match its SHA-256 in the manifest")
     return manifest
 
 
@@ -174,69 +194,65 @@ def tensors_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a safetensors file by name; DataError if it is not one."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"{path} is not a readable safetensors file: {error}") from error
-
-
 def _self_digest(manifest: dict[str, Any]) -> str:
     """SHA-256 of the manifest without this entry: a changed step or digest is found too."""
     rest = {key: value for key, value in manifest.items() if key != "self"}
     return hashlib.sha256(files.canonical_json(rest)).hexdigest()
 
 
+def _hashers() -> ThreadPoolExecutor:
+    """Threads to hash with, which is most of the work in a checkpoint and lets go of Python."""
+    count = min(_HASHERS, len(os.sched_getaffinity(0)))
+    return ThreadPoolExecutor(count, thread_name_prefix="hash")
+
+
 def _write_parts(directory: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    hashes = {}
-    for part, arrays in checkpoint.parts.items():
-        name = f"{part}.safetensors"
-        hashes[name] = _write_synced(directory / name, safetensors_chunks(arrays))
-    state = [files.canonical_json(checkpoint.state)]
-    hashes["state.json"] = _write_synced(directory / "state.json", state)
-    manifest: dict[str, Any] = {"files": hashes}
-    for part, key in (("model", "weights"), ("ema", "ema")):
-        if part in checkpoint.parts:
-            manifest[f"{key}_digest"] = tensors_digest(checkpoint.parts[part])
-    return manifest
-
-
-def safetensors_chunks(arrays: Mapping[str, np.ndarray]):
-    """The bytes of a safetensors file, piece by piece, without a second copy of the arrays.
-
-    Format: 8-byte little-endian header length, JSON header, tensors end to end.
-    """
-    header, offset = {}, 0
-    for name in sorted(arrays):
-        array = arrays[name]
-        header[name] = {
-            "dtype": _DTYPES[array.dtype.name],
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
+    """Write the files in order; the manifest's `files` and digests, hashed meanwhile."""
+    contents: dict[str, Sequence[Any]] = {
+        f"{part}.safetensors": list(tensor_files.chunks(arrays))
+        for part, arrays in checkpoint.parts.items()
+    }
+    contents["state.json"] = [files.canonical_json(checkpoint.state)]
+    digested = {"weights_digest": "model", "ema_digest": "ema"}
+    with _hashers() as pool:
+        # The largest file begins first, so that no thread is left with it at the end.
+        sizes = {name: sum(map(len, chunks)) for name, chunks in contents.items()}
+        hashes = {
+            name: pool.submit(_sha256, contents[name])
+            for name in sorted(contents, key=sizes.__getitem__, reverse=True)
         }
-        offset += array.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield struct.pack("<Q", len(text)) + text
-    for name in sorted(arrays):
-        yield np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data
+        digests = {
+            key: pool.submit(tensors_digest, checkpoint.parts[part])
+            for key, part in digested.items() if part in checkpoint.parts
+        }
+        for name, chunks in contents.items():
+            _write_synced(directory / name, chunks)
+        found = {name: hashing.result() for name, hashing in hashes.items()}
+        return {"files": found} | {key: hashing.result() for key, hashing in digests.items()}
 
 
-def _write_synced(path: Path, chunks: Any) -> str:
-    """Write and fsync; returns the SHA-256 of what was written."""
+def _sha256(chunks: Sequence[Any]) -> str:
     digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write_synced(path: Path, chunks: Sequence[Any]) -> None:
+    """Write a new file and fsync it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
+        begun = written = 0
         for chunk in chunks:
-            digest.update(chunk)
             view = memoryview(chunk)
             while len(view):
-                view = view[os.write(descriptor, view) :]
+                count = os.write(descriptor, view[:_WINDOW])
+                view = view[count:]
+                written += count
+                if written - begun >= _WINDOW:
+                    # Linux begins to write what is not needed any more; fsync then finds little.
+                    os.posix_fadvise(descriptor, begun, written - begun, os.POSIX_FADV_DONTNEED)
+                    begun = written
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import checkpoints, compare, configs, runs
+from harness import checkpoints, compare, configs, runs, tensor_files
 from harness.errors import DataError
 
 SCHEMA = 1
@@ -114,7 +114,7 @@ def _compare(
     for part, name in PARTS.items():
         try:
             x, y = (
-                checkpoints.read_tensors(run.checkpoint(step) / f"{part}.safetensors")
+                tensor_files.read(run.checkpoint(step) / f"{part}.safetensors")
                 for run in (a, b)
             )
         except DataError:  # among the findings already

@@ -177,7 +177,11 @@ def read_json(path: Path | str, *, remedy: str | None = None, limit: int = JSON_
 
     NaN and infinity, which JSON does not have, are refused.
     """
-    data = read_bytes(path, remedy=remedy, limit=limit)
+    return parse_json(read_bytes(path, remedy=remedy, limit=limit), path, remedy=remedy)
+
+
+def parse_json(data: bytes, path: Path | str, *, remedy: str | None = None) -> Any:
+    """`read_json` of what `path` was found to hold."""
     try:
         return json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from harness import audit, checkpoints, compare, configs, data, fingerprint, runs
+from harness import audit, checkpoints, compare, configs, data, fingerprint, runs, tensor_files
 from harness.compare import DIFFERENT, IDENTICAL
 from harness.errors import DataError, UsageError
 from harness.parallel import World
@@ -170,7 +170,7 @@ def _tensor_row(run: runs.Run, trainer: Trainer, promised: bool) -> dict[str, An
     for part, key in (("model", "weights"), ("ema", "ema"), ("optimizer", "optimizer")):
         path = run.checkpoint(trainer.step) / f"{part}.safetensors"
         try:
-            apart, differing = compare.tensors(parts[part], checkpoints.read_tensors(path))
+            apart, differing = compare.tensors(parts[part], tensor_files.read(path))
         except DataError as error:
             row[key] = DIFFERENT
             row["tensors"].append({"part": key, "name": path.name, "what": str(error)})

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import checkpoints, files
+from harness import files, tensor_files
 from harness.errors import DataError
 from harness.formats import pdparams, pth
 from tests.command import assert_one_line_error
@@ -32,7 +32,7 @@ READERS = {
     "pth": pth.read,
     "json": files.read_json,
     "statistics": read_statistics,
-    "safetensors": checkpoints.read_tensors,
+    "safetensors": tensor_files.read,
 }
 
 
@@ -65,7 +65,7 @@ def warm_imports(tmp_path_factory):
     path.write_bytes(pickle.dumps({"w": np.zeros(2, np.float32)}, protocol=4))
     assert pdparams.read(path).arrays["w"].shape == (2,)
     with pytest.raises(DataError):
-        checkpoints.read_tensors(path)
+        tensor_files.read(path)
 
 
 def test_there_are_thirty():

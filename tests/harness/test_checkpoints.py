@@ -4,9 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-import safetensors.numpy
 
-from harness import checkpoints
+from harness import checkpoints, files
 from harness.errors import DataError
 from tests.faults import saving
 
@@ -36,17 +35,27 @@ def test_the_manifest_digests_weights_and_ema(tmp_path):
     assert manifest["config"] == {"a": 1}
 
 
-def test_files_are_what_safetensors_itself_reads_and_writes(tmp_path):
-    arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.zeros((0, 2), np.int64),
-              "f": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "s": np.float16(2)[None]}
-    path = tmp_path / "x"
-    path.write_bytes(b"".join(bytes(c) for c in checkpoints.safetensors_chunks(arrays)))
-    found = safetensors.numpy.load_file(path)
-    assert set(found) == set(arrays)
-    assert all((found[k] == v).all() and found[k].dtype == v.dtype for k, v in arrays.items())
-    safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
-    assert checkpoints.tensors_digest(checkpoints.read_tensors(path)) == (
-        checkpoints.tensors_digest(arrays))
+def test_what_is_loaded_was_read_once_and_hashed(tmp_path, monkeypatch):
+    """Bytes that a second reading might find changed are not what was checked."""
+    saving.save(tmp_path, 5)
+    opened, reading = [], files.reading
+
+    def counted(path, **named):
+        opened.append(path.name)
+        return reading(path, **named)
+
+    monkeypatch.setattr(files, "reading", counted)
+    checkpoints.load(tmp_path / "00000005")
+    assert sorted(opened) == ["ema.safetensors", "manifest.json", "model.safetensors",
+                              "optimizer.safetensors", "state.json"]
+
+
+def test_large_files_are_written_whole(tmp_path, monkeypatch):
+    """In pieces, the disk being told to begin meanwhile."""
+    monkeypatch.setattr(checkpoints, "_WINDOW", 64)
+    saving.save(tmp_path, 5)
+    found = saving.newest(tmp_path)
+    assert saving.same(found, saving.checkpoint(5))
 
 
 def test_the_digest_sees_names_shapes_types_and_bits():

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from harness import checkpoints, configs, files, fingerprint, runs, train, verify
+from harness import checkpoints, configs, files, fingerprint, runs, tensor_files, train, verify
 from harness.errors import UsageError
 from tests.command import assert_one_line_error, harness
 from tests.fixtures import tiny_config
@@ -40,9 +40,9 @@ def rewrite(path, change):
 def flip_weight_bit(directory, step, name="mid_block.attn.qkv.weight", part="model"):
     """One bit of one weight, its place in the file found by safetensors itself."""
     path = directory / "checkpoints" / f"{step:08d}" / f"{part}.safetensors"
-    arrays = {k: v.copy() for k, v in checkpoints.read_tensors(path).items()}
+    arrays = {k: v.copy() for k, v in tensor_files.read(path).items()}
     arrays[name].view(np.uint32).reshape(-1)[17] ^= 1
-    path.write_bytes(b"".join(bytes(c) for c in checkpoints.safetensors_chunks(arrays)))
+    path.write_bytes(b"".join(bytes(c) for c in tensor_files.chunks(arrays)))
     return path
 
 
