@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -9,6 +12,9 @@ from harness import checkpoints, runs
 from harness.errors import HarnessError
 from harness.progress import say
 from harness.step import Trainer
+
+
+NICE = 10  # a tenth of what a step's thread gets, where both want the same core
 
 
 class Saver:
@@ -22,7 +28,9 @@ class Saver:
     def __init__(self, run: runs.Run, trainer: Trainer, *, before: Callable[[], None]):
         self._run, self._trainer, self._before = run, trainer, before
         self._step = trainer.step  # of the last checkpoint, on disk or on its way there
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix="checkpoint", initializer=_give_way
+        )
         self._writing: Future[None] | None = None
 
     def save(self) -> None:
@@ -62,6 +70,15 @@ class Saver:
             say(f"warning: {error}")
         finally:
             self._thread.shutdown()
+
+
+def _give_way() -> None:
+    """Let steps go first: their threads wait for one another, so that each waits for any delay.
+
+    On Linux a thread has a priority of its own, and those that it starts to hash have it too.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _write(run: runs.Run, made: checkpoints.Checkpoint) -> None:
