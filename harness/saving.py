@@ -13,7 +13,6 @@ from harness.errors import HarnessError
 from harness.progress import say
 from harness.step import Trainer
 
-
 NICE = 10  # a tenth of what a step's thread gets, where both want the same core
 
 

@@ -41,7 +41,8 @@ def rows(options: Options) -> Iterator[Row]:
     yield faster(PART, "save small", "paddle.save", took["save"], took["save_paddle"])
     yield faster(PART, "save small", "disk: write and fsync", took["save"], took["write"],
                  target=0.9)
-    yield faster(PART, "load small, in a new process", "paddle.load", took["load"], took["load_paddle"])
+    yield faster(PART, "load small, in a new process", "paddle.load", took["load"],
+                 took["load_paddle"])
 
 
 def _loading(folder: Path, options: Options) -> Worker:
