@@ -28,10 +28,10 @@ def train(tiny, features, directory, *more):
 def train_digits(digits, directory, *more):
     """digits_tiny, cut short: 24 steps, a checkpoint at 8, 16 and 24, sample grids at 12 and 24."""
     short = ("train.max_steps=24", "train.save_steps=8", "train.log_steps=3",
-             "train.image_steps=12", "train.keep_checkpoints=9")
+             "train.image_steps=12", "train.keep_checkpoints=9", "train.eval_steps=0",
+             "train.eval_at_start=false")
     sets = [word for value in short for word in ("--set", value)]
-    return ("train", "digits_tiny", "--data", digits, "--output-dir", directory, "--no-eval",
-            *sets, *more)
+    return ("train", "digits_tiny", "--data", digits, "--output-dir", directory, *sets, *more)
 
 
 def bits(directory):
