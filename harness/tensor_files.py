@@ -24,7 +24,7 @@ _DTYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64",
 _NAMES = {
     **{code: np.dtype(name) for name, code in _DTYPES.items()},
     "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U8": np.dtype("u1"),
-    "U32": np.dtype("<u4"), "U64": np.dtype("<u8"), "BOOL": np.dtype("?"),
+    "U32": np.dtype("<u4"), "U64": np.dtype("<u8"), "BOOL": np.dtype("?"), "BF16": np.dtype("<u2"),
 }
 _BLOCK = 256 << 10  # bytes read, and hashed while they are in the processor's cache
 
@@ -48,10 +48,16 @@ def chunks(arrays: Mapping[str, np.ndarray]) -> Iterator[Any]:
 
 
 def read(path: Path, *, sha256: Any = None) -> dict[str, np.ndarray]:
-    """Arrays of a file by name; they share the memory that it was read into.
+    """The arrays of `read_all`."""
+    return read_all(path, sha256=sha256)[0]
 
-    `sha256`: what its bytes have to hash to, lowercase hex; what is returned is made of the
-    very bytes that were hashed. DataError if they do not, or are no safetensors file.
+
+def read_all(path: Path, *, sha256: Any = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays of a file by name, which share the memory that it was read into, and its metadata.
+
+    bfloat16 becomes float32, which holds it exactly. `sha256`: what the file's bytes have to hash
+    to, lowercase hex; what is returned is made of the very bytes that were hashed. DataError if
+    they do not, or are no safetensors file.
     """
     data, found = _bytes(path, hashing=sha256 is not None)
     if found != sha256:
@@ -88,15 +94,23 @@ def _memory(size: int) -> np.ndarray:
     return np.frombuffer(pages, np.uint8, size)
 
 
-def _arrays(data: np.ndarray) -> dict[str, np.ndarray]:
-    """Views of `data`. ValueError, TypeError, KeyError, ... unless it is exactly such a file."""
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """float32 of the same values as the bfloat16 numbers whose bits are `bits` (uint16)."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _arrays(data: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Views of `data`, and the metadata.
+
+    ValueError, TypeError, KeyError, ... unless it is exactly such a file.
+    """
     if data.size < 8:
         raise ValueError("it is too short")
     length = struct.unpack("<Q", data[:8].data)[0]
     if length > min(files.JSON_LIMIT, data.size - 8):
         raise ValueError(f"its header claims {length} bytes")
     header = json.loads(data[8 : 8 + length].tobytes())
-    header.pop("__metadata__", None)
+    metadata = dict(header.pop("__metadata__", {}))
     values = data[8 + length :]
     found, end = {}, 0
     # Each begins where the one before ended: no byte is shared, none is left over.
@@ -108,8 +122,9 @@ def _arrays(data: np.ndarray) -> dict[str, np.ndarray]:
             raise ValueError(f"{name} has an impossible shape or place")
         if start != end or stop - start != math.prod(shape) * dtype.itemsize or stop > values.size:
             raise ValueError(f"{name} does not lie where it should")
-        found[name] = values[start:stop].view(dtype).reshape(shape)
+        array = values[start:stop].view(dtype).reshape(shape)
+        found[name] = from_bfloat16(array) if entry["dtype"] == "BF16" else array
         end = stop
     if end != values.size:
         raise ValueError(f"{values.size - end} bytes belong to no tensor")
-    return found
+    return found, metadata

@@ -23,10 +23,3 @@ class Tensors:
 
     arrays: dict[str, np.ndarray] = field(repr=False)
     layout: str
-
-
-def from_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """float32 of the same values as the bfloat16 numbers whose bits are `bits` (uint16)."""
-    import numpy as np
-
-    return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import files, unpickle
 from harness.errors import DataError
-from harness.formats import Tensors, from_bfloat16
+from harness.formats import Tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,8 @@ def read(path: Path) -> Tensors:
 
 def _array(name: Any, value: Any, path: Path) -> np.ndarray:
     import numpy as np
+
+    from harness.tensor_files import from_bfloat16
 
     if isinstance(value, tuple) and len(value) == 2:
         value = value[1]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import files, unpickle
 from harness.errors import DataError
-from harness.formats import Tensors, from_bfloat16
+from harness.formats import Tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +82,8 @@ class _Archive:
     def _storage(self, identity: Any) -> np.ndarray:
         """The storage of a persistent id, as a flat array (bfloat16 as float32)."""
         import numpy as np
+
+        from harness.tensor_files import from_bfloat16
 
         if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
             raise pickle.UnpicklingError("an unknown persistent id")
