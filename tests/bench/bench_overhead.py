@@ -2,9 +2,11 @@
 
 The bare loop has the same model, optimizer and batches, drawn ahead by the same threads. Measured
 whole for `digits_tiny`, a hundred steps with their checkpoint. A hundred steps of `small` would
-take too long, so they are put together from what was measured: a step of the trainer beside a bare
-one, and what a checkpoint costs the steps around it (the difference between runs with and without,
-so work in the background is counted as far as it slows the steps down).
+take too long, so they are put together from what was measured: a bare step at batch 4; what a step
+of the trainer takes more than a bare one, which the batch does not change, so that it is measured
+at batch 1, where four pairs a round (their order alternating, the median counts) show it through
+the noise of steps; and what a checkpoint costs the steps after it, against as many steps before it
+(so work in the background is counted as far as it slows steps down).
 """
 
 from __future__ import annotations
@@ -46,30 +48,24 @@ def _digits(options: Options) -> Row:
 
 
 def _small(options: Options) -> Row:
-    cycle, cycles = (2, 2) if options.quick else (5, options.rounds)
+    cycle, cycles = (2, 2) if options.quick else (6, options.rounds)
     with options.folder() as folder:
-        sets = sides.settings(options, 1)
-        with _running(folder / "one", options, "small", sets) as worker:
-            steps = cycle * (cycles + 1)
-            costs = [
-                a - b for a, b in zip(
-                    _cycles(worker.harness(steps=steps, save_steps=cycle), cycle),
-                    _cycles(worker.harness(steps=steps, save_steps=10**6), cycle), strict=True,
-                )
-            ]
+        with _running(folder / "one", options, "small", sides.settings(options, 1)) as worker:
+            ends = worker.harness(steps=cycle * (2 * cycles + 1), save_steps=2 * cycle)
+            costs = _costs(ends, cycle)
+            worker.more(pairs=2)
+            more = [worker.more(pairs=4) for _ in range(cycles)]
         with _running(folder / "four", options, "small", sides.settings(options, 4)) as worker:
-            worker.pair()
-            pairs = [worker.pair() for _ in range(cycles)]
-    whole = [EVERY * a + cost for (a, _), cost in zip(pairs, costs, strict=False)]
-    bare = [EVERY * b for _, b in pairs]
+            bare = [EVERY * worker.bare(steps=cycles) / cycles] * cycles
+    whole = [b + EVERY * m + cost for b, m, cost in zip(bare, more, costs, strict=True)]
     name = f"small, batch 4, {EVERY} steps and a checkpoint (from parts)"
     return share(PART, name, "bare loop", whole, bare, target=TARGET)
 
 
-def _cycles(ends: list[float], cycle: int) -> list[float]:
-    """Seconds from before each step that saves until before the next one that does.
+def _costs(ends: list[float], cycle: int) -> list[float]:
+    """Seconds that a checkpoint adds to the `cycle` steps after it, against those before it.
 
-    `ends[i]` is when step i + 1 ended; steps cycle, 2 cycle, ... are saved after.
+    `ends[i]` is when step i + 1 ended; steps 2 cycle, 4 cycle, ... are saved after.
     """
-    at = range(cycle - 2, len(ends) - 1 - cycle, cycle)
-    return [ends[i + cycle] - ends[i] for i in at]
+    saved = range(2 * cycle - 1, len(ends) - 1 - cycle, 2 * cycle)
+    return [(ends[i + cycle] - ends[i]) - (ends[i] - ends[i - cycle]) for i in saved]

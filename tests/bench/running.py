@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -70,17 +71,18 @@ class Running:
             self._bare_step(batch, number + 1)
         return time.perf_counter() - began
 
-    def pair(self) -> tuple[float, float]:
-        """Seconds of a step of the trainer (EMA included) and of a bare one, on one batch."""
+    def more(self, pairs: int) -> float:
+        """Seconds that a step of the trainer (EMA included) takes more than a bare one.
+
+        The median of `pairs`, each on one batch, either step first in turn.
+        """
         batch = next(self._batches(1))
-        shard = train.shares(self.config, self.trainer.world)[0][0]
-        began = time.perf_counter()
-        self.trainer.train([(shard, batch)])
-        finish()
-        whole = time.perf_counter() - began
-        began = time.perf_counter()
-        self._bare_step(batch, self.trainer.step)
-        return whole, time.perf_counter() - began
+        found = []
+        for number in range(pairs):
+            sides = [self._whole_step, self._bare_step]
+            took = {side: _timed(side, batch) for side in sides[:: 1 if number % 2 else -1]}
+            found.append(took[self._whole_step] - took[self._bare_step])
+        return statistics.median(found)
 
     def _batches(self, steps: int) -> Iterator[Batch]:
         config = self._with_steps(steps)
@@ -90,7 +92,12 @@ class Running:
     def _with_steps(self, steps: int) -> Config:
         return configs.load(self.name, [*self.sets, f"train.max_steps={steps}"])
 
-    def _bare_step(self, batch: Batch, step: int) -> None:
+    def _whole_step(self, batch: Batch) -> None:
+        shard = train.shares(self.config, self.trainer.world)[0][0]
+        self.trainer.train([(shard, batch)])
+        finish()
+
+    def _bare_step(self, batch: Batch, step: int = 1) -> None:
         trainer, optim = self.trainer, self.config.optim
         loss = trainer.schedule.loss(
             trainer.model, batch.latents, batch.noise, batch.timesteps, batch.context
@@ -103,3 +110,9 @@ class Running:
             parameter.clear_gradient(False)
         float(loss)
         finish()
+
+
+def _timed(step: Callable[[Batch], None], batch: Batch) -> float:
+    began = time.perf_counter()
+    step(batch)
+    return time.perf_counter() - began
