@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eval import statistics
-from eval.statistics import Accumulator, Moments, PackedMoments
+from eval.statistics import Accumulator, PackedMoments
 from harness.errors import DataError
 
 
@@ -13,16 +13,27 @@ def rows(n, d, seed=0):
     return random.standard_normal((n, d)) @ random.standard_normal((d, d)) + 100.0
 
 
-@pytest.mark.parametrize("n, block_rows", [(2, 1), (57, 10), (60, 10), (500, 2000)])
-def test_streaming_gives_numpy_s_mean_and_covariance(n, block_rows):
-    x = rows(n, 8)
-    accumulator = Accumulator(8, block_rows=block_rows)
+def accumulated(x):
+    accumulator = Accumulator(x.shape[1])
+    accumulator.add(x)
+    return accumulator.finish()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("n, d, block_rows", [
+    (2, 8, 1), (57, 8, 10), (60, 8, 10), (500, 8, 2000), (700, 300, 256), (3, 1, 2),
+])
+def test_streaming_gives_numpy_s_mean_and_covariance(n, d, block_rows, keep):
+    x = rows(n, d)
+    accumulator = Accumulator(d, block_rows=block_rows, keep_blocks=keep)
     for part in np.array_split(x, 7):
         accumulator.add(part)
     found = accumulator.finish().statistics()
     assert found.count == n
     np.testing.assert_allclose(found.mu, x.mean(axis=0), rtol=1e-13)
-    np.testing.assert_allclose(found.sigma, np.cov(x, rowvar=False), rtol=1e-9, atol=1e-12)
+    expected = np.atleast_2d(np.cov(x, rowvar=False))
+    np.testing.assert_allclose(found.sigma, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(found.sigma, found.sigma.T)
 
 
 def test_how_rows_arrive_does_not_change_a_bit():
@@ -33,7 +44,7 @@ def test_how_rows_arrive_does_not_change_a_bit():
         for part in np.array_split(x, parts):
             accumulator.add(part)
         moments = accumulator.finish()
-        results.append((moments.mean.tobytes(), moments.scatter.tobytes()))
+        results.append((moments.mean.tobytes(), moments.statistics().sigma.tobytes()))
     assert len(set(results)) == 1
 
 
@@ -44,17 +55,30 @@ def test_kept_blocks_add_up_and_can_be_taken_out_again():
     total = accumulator.finish()
     assert [block.count for block in accumulator.blocks] == [20, 20, 20, 20, 10]
     rest = total.without(accumulator.blocks[1].unpack())
-    expected = Moments.of(np.delete(x, range(20, 40), axis=0))
-    assert rest.count == expected.count
-    np.testing.assert_allclose(rest.mean, expected.mean, rtol=1e-12)
-    np.testing.assert_allclose(rest.scatter, expected.scatter, rtol=1e-9)
+    others = np.delete(x, range(20, 40), axis=0)
+    assert rest.count == len(others)
+    np.testing.assert_allclose(rest.mean, others.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(rest.statistics().sigma, np.cov(others, rowvar=False), rtol=1e-9)
 
 
 def test_packing_is_exact():
-    moments = Moments.of(rows(30, 7))
-    symmetric = (moments.scatter + moments.scatter.T) / 2
-    unpacked = PackedMoments.of(Moments(30, moments.mean, symmetric)).unpack()
-    np.testing.assert_array_equal(unpacked.scatter, symmetric)
+    moments = accumulated(rows(30, 7))
+    unpacked = PackedMoments.of(moments).unpack()
+    assert unpacked.count == 30
+    np.testing.assert_array_equal(unpacked.mean, moments.mean)
+    np.testing.assert_array_equal(np.triu(unpacked.scatter), np.triu(moments.scatter))
+
+
+def test_more_rows_may_follow_and_inputs_are_left_alone():
+    x = rows(50, 6)
+    before = x.copy()
+    accumulator = Accumulator(6, block_rows=20)
+    accumulator.add(x[:30])
+    accumulator.finish()
+    accumulator.add(x[30:])
+    found = accumulator.finish().statistics()
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_allclose(found.sigma, np.cov(x, rowvar=False), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
