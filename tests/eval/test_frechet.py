@@ -68,8 +68,11 @@ def test_equals_the_textbook_formula(n1, n2, d):
 
 
 @pytest.mark.parametrize("n1, n2", [(500, 600), (60, 2_000), (2_000, 60), (199, 201), (10, 12)])
-def test_fewer_samples_than_dimensions(n1, n2):
+@pytest.mark.parametrize("counted", [True, False])  # files of others do not say how many
+def test_fewer_samples_than_dimensions(n1, n2, counted):
     a, b = pair(n1, n2, 200)
+    if not counted:
+        a, b = Statistics(a.mu, a.sigma), Statistics(b.mu, b.sigma)
     assert frechet.distance(a, b) == pytest.approx(by_singular_values(a, b), rel=1e-9)
     assert frechet.distance(b, a) == pytest.approx(by_singular_values(a, b), rel=1e-9)
 
