@@ -113,7 +113,7 @@ class InceptionFeatures:
         on; anything else in `folder` is DataError.
         """
         claim(folder, {
-            "schema": 1, "preparation": preparation, "weights": self.sha256,
+            "schema": 2, "preparation": preparation, "weights": self.sha256,
             "files": _listing_digest(paths), "batch_size": self.batch_size,
         })
         for first in range(0, len(paths), FILES_PER_BLOCK):

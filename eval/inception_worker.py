@@ -53,8 +53,25 @@ def load_network(weights: Path) -> tuple[Any, Any]:
             f"{weights} does not hold the Inception weights: {reason}",
             remedy="`harness fetch inception` puts the right ones in place",
         ) from error
-    # channels_last is 1.7 times as fast on a CPU; it changes features by about 1e-6 relative.
-    return network.eval().to(device=device, memory_format=torch.channels_last), device
+    network.eval()
+    _fold_norms(network)
+    # channels_last is 1.5 times as fast on a CPU; features change by 6e-7 of the largest.
+    return network.to(device=device, memory_format=torch.channels_last), device
+
+
+def _fold_norms(network: Any) -> None:
+    """Put each BatchNorm's fixed scale and shift into the convolution before it, in place.
+
+    94 passes over memory less: 1.1 times as fast on a CPU; features change by 5e-7 of the largest.
+    """
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+    from torchvision.models.inception import BasicConv2d
+
+    for module in network.modules():
+        if isinstance(module, BasicConv2d):
+            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            module.bn = torch.nn.Identity()
 
 
 class Extractor:
@@ -77,7 +94,7 @@ class Extractor:
         else:
             batch = _unit(torch.stack(tensors))
         batch = batch.to(self.device, memory_format=torch.channels_last)
-        with torch.no_grad():
+        with torch.inference_mode():
             features = self.network(batch)[0]
         return features.flatten(1).float().cpu().numpy()
 

@@ -2,6 +2,7 @@
 
 `python -m tests.eval.peer frechet IN.npz`   pytorch-fid's distances of 0_mu1, 0_sigma1, ...
 `python -m tests.eval.peer kid IN.npz`       torch-fidelity's KID of features a, b as one subset
+`python -m tests.eval.peer features IN.npz`  pytorch-fid's features of images, into features.npy
 `python -m tests.eval.peer weights OUT.pth`  random Inception weights that give usable features
 """
 
@@ -34,6 +35,13 @@ def kid(folder: Path, a: np.ndarray, b: np.ndarray) -> float:
     """torch-fidelity's KID of features a, b taken as one subset."""
     np.savez(folder / "kid.npz", a=a, b=b)
     return _run("kid", folder / "kid.npz")[0]["value"]
+
+
+def features(folder: Path, images: np.ndarray, weights: Path) -> np.ndarray:
+    """pytorch-fid's features [n, 2048] of images uint8 [n, H, W, 3], as one batch."""
+    np.savez(folder / "images.npz", images=images, weights=str(weights))
+    _run("features", folder / "images.npz")
+    return np.load(folder / "features.npy")
 
 
 def write_weights(path: Path) -> None:
@@ -82,6 +90,20 @@ def _kid(path: str) -> list[dict]:
         return [{"value": float(polynomial_mmd(f["a"], f["b"], 3, None, 1))}]
 
 
+def _features(path: str) -> list[dict]:
+    import torch
+    from pytorch_fid import inception
+
+    with np.load(path) as f:
+        images, weights = f["images"], str(f["weights"])
+    inception.load_state_dict_from_url = lambda *_, **__: torch.load(weights, weights_only=True)
+    network = inception.InceptionV3().eval()
+    with torch.no_grad():
+        found = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)[0]
+    np.save(Path(path).with_name("features.npy"), found[:, :, 0, 0].numpy())
+    return []
+
+
 def _weights(path: str) -> list[dict]:
     import torch
     from pytorch_fid import inception
@@ -115,6 +137,11 @@ def _weights(path: str) -> list[dict]:
     for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+        if isinstance(layer, torch.nn.BatchNorm2d):  # as fresh ones are, they would do nothing
+            layer.weight.data.uniform_(0.5, 1.5)
+            layer.running_var.uniform_(0.5, 2.0)
+            for shift in (layer.bias.data, layer.running_mean):
+                shift.normal_(0.0, 0.2)
     torch.save(network.state_dict(), path)
     return []
 
@@ -122,5 +149,5 @@ def _weights(path: str) -> list[dict]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     asked, argument = sys.argv[1:]
-    work = {"frechet": _frechet, "kid": _kid, "weights": _weights}[asked]
-    print(json.dumps(work(argument)))
+    work = {"frechet": _frechet, "kid": _kid, "features": _features, "weights": _weights}
+    print(json.dumps(work[asked](argument)))

@@ -8,6 +8,7 @@ import pytest
 
 from eval import images, inception
 from harness.errors import DataError, EnvironmentFault
+from tests.eval import peer
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,13 @@ def test_other_weights_do_not_make_an_fid(network):
     assert not network.official
     assert network.metric == "fid_unofficial_weights"
     assert network.describe()["sha256"] == network.sha256
+
+
+def test_features_are_pytorch_fid_s(network, pictures, tmp_path):
+    pixels = np.stack([images.load(path) for path in images.listing(pictures / "b")[:4]])
+    expected = peer.features(tmp_path, pixels, network.weights)
+    found = network.extract(pixels)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.max())
 
 
 def test_arrays_and_files_give_the_same_features(network, pictures, tmp_path):
