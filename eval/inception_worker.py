@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from eval import images as image_files
-from harness import files
+from harness import environment, files
 from harness.errors import DataError, HarnessError
 
 DIMS = 2048
@@ -153,6 +153,7 @@ def main() -> None:
     """Serve requests until stdin ends."""
     out = sys.stdout
     sys.stdout = sys.stderr  # nothing that a library prints may get between the answers
+    environment.keep_freed_memory()
     served: list[Extractor] = []
 
     def start() -> dict[str, Any]:

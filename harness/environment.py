@@ -66,7 +66,7 @@ def prepare(
     `deterministic`: choose deterministic GPU kernels.
     A value that the user exported wins, except the thread count asked for here.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     # paddlenlp imports distutils before setuptools; nothing a user could do about it.
     warnings.filterwarnings("ignore", message="Setuptools is replacing distutils")
     if "paddle" in sys.modules:
@@ -81,8 +81,10 @@ def prepare(
             os.environ.setdefault(name, value)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have glibc keep what is freed for the next allocation: the same bits, in less time.
+
+    For the whole process, torch's as much as paddle's.
 
     By default it gives large blocks back to the kernel at once, and paddle's CPU allocator asks
     anew for every tensor: the attention scores of one block cost 3,500 page faults, which took
