@@ -19,6 +19,7 @@ import paddle
 from harness.configs.schema import Optim
 from harness.errors import DataError
 from models import kernels, rows
+from models.ema import EMA
 
 
 def learning_rate(optim: Optim, step: int, max_steps: int) -> float:
@@ -61,25 +62,38 @@ class AdamW:
         return {n: self._master.get(n, p) for n, p in self.parameters.items()}
 
     @paddle.no_grad()
-    def apply(self, gradients: Mapping[str, paddle.Tensor], *, step: int, lr: float) -> None:
-        """Update every parameter in place; `step` counts from 1."""
+    def apply(
+        self, gradients: Mapping[str, paddle.Tensor], *, step: int, lr: float,
+        average: EMA | None = None,
+    ) -> None:
+        """Update every parameter in place, and then their `average`; `step` counts from 1."""
         if all(map(rows.tuned, self.parameters.values())):
-            self._apply_on_cpu(gradients, step, lr)
+            self._apply_on_cpu(gradients, step, lr, average)
         else:
             self._apply_by_paddle(gradients, step, lr)
+            if average:
+                average.update(self.weights())
 
-    def _apply_on_cpu(self, gradients: Mapping[str, paddle.Tensor], step: int, lr: float) -> None:
+    def _apply_on_cpu(
+        self, gradients: Mapping[str, paddle.Tensor], step: int, lr: float, average: EMA | None
+    ) -> None:
         o = self._optim
         constants = map(np.float32, (
             o.beta1, o.beta2, 1.0 - lr * o.weight_decay, lr / (1.0 - o.beta1**step),
             math.sqrt(1.0 - o.beta2**step), o.eps,
         ))
-        groups = [
-            [rows.array(t) for t in (p, gradients[n], self._moment1[n], self._moment2[n])]
-            for n, p in self.parameters.items()
-        ]
+        tensors = [self.parameters, gradients, self._moment1, self._moment2]
+        if average:
+            tensors.append(average.shadow)
+        groups = [[rows.array(named[n]) for named in tensors] for n in self.parameters]
         settings = tuple(constants)
-        rows.shared_flat(lambda *arrays: kernels.adamw(*arrays, *settings), groups)
+
+        def work(weights, gradient, moment1, moment2, *shadow):
+            kernels.adamw(weights, gradient, moment1, moment2, *settings)
+            if average:  # while the weights are in the cache
+                kernels.move(*shadow, weights, np.float32(1.0 - average.decay))
+
+        rows.shared_flat(work, groups)
 
     def _apply_by_paddle(
         self, gradients: Mapping[str, paddle.Tensor], step: int, lr: float

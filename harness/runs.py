@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Run:
     def seed(self) -> int:
         return int(self.info["seed"])
 
-    @property
+    @cached_property
     def config(self) -> configs.Config:
         """The config the run was started with; DataError if run.json was changed by hand."""
         config = configs.from_values(self.info["config"], source=str(self.directory))

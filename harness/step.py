@@ -100,8 +100,7 @@ class Trainer:
             if optim.max_grad_norm > 0:
                 clip_by_global_norm(gradients, optim.max_grad_norm)
             lr = learning_rate(optim, self.step, self.config.train.max_steps)
-            self.optimizer.apply(gradients, step=self.step, lr=lr)
-            self.ema.update(self.optimizer.weights())
+            self.optimizer.apply(gradients, step=self.step, lr=lr, average=self.ema)
             self._share_weights()
         self._reduction.forget()
 

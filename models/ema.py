@@ -21,14 +21,15 @@ class EMA:
 
     Starts as a copy of the weights and does not warm up, as the U-ViT authors' training does. It
     has no other state than the shadow, so that nothing can be forgotten in a checkpoint.
-    Parameters are known by their structured names (`in_blocks.0.attn.qkv.weight`).
+    Parameters are known by their structured names (`in_blocks.0.attn.qkv.weight`): `shadow` has
+    the float32 tensors.
     """
 
     def __init__(self, model: Weights, decay: float = 0.9999):
         if not 0.0 <= decay <= 1.0:
             raise ValueError(f"an EMA decay lies in 0..1, not {decay}")
         self.decay = decay
-        self._shadow = {
+        self.shadow = {
             name: paddle.assign(p.detach().astype(paddle.float32))
             for name, p in _named(model)
         }
@@ -41,27 +42,27 @@ class EMA:
         1 - decay are lost in half precision.
         """
         named = dict(_named(model))
-        if all(map(rows.tuned, (*named.values(), *self._shadow.values()))):
-            pairs = [(rows.array(self._shadow[n]), rows.array(p)) for n, p in named.items()]
+        if all(map(rows.tuned, named.values())):  # the shadow is float32, where the weights are
+            pairs = [(rows.array(self.shadow[n]), rows.array(p)) for n, p in named.items()]
             share = np.float32(1.0 - self.decay)
             rows.shared_flat(lambda s, w: kernels.move(s, w, share), pairs)
             return
         for name, parameter in named.items():
-            shadow = self._shadow[name]
+            shadow = self.shadow[name]
             # shadow += (1 - decay) (weights - shadow): three passes, the last two in place
             step = paddle.subtract(_float32(parameter), shadow).scale_(1.0 - self.decay)
             shadow.add_(step)
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of the average: parameter name -> float32 array in the model's own layout."""
-        return {name: shadow.numpy() for name, shadow in self._shadow.items()}
+        return {name: shadow.numpy() for name, shadow in self.shadow.items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from what `state()` gave. DataError lists every name or shape that is wrong."""
-        faults = [f"missing {n}" for n in self._shadow if n not in state]
-        faults += [f"unexpected {n}" for n in state if n not in self._shadow]
-        for name in (n for n in self._shadow if n in state):
-            found, want = list(np.shape(state[name])), self._shadow[name].shape
+        faults = [f"missing {n}" for n in self.shadow if n not in state]
+        faults += [f"unexpected {n}" for n in state if n not in self.shadow]
+        for name in (n for n in self.shadow if n in state):
+            found, want = list(np.shape(state[name])), self.shadow[name].shape
             if found != want:
                 faults.append(f"{name} has shape {found}, not {want}")
         if faults:
@@ -69,14 +70,14 @@ class EMA:
                 "EMA weights do not fit the model: " + ", ".join(faults),
                 remedy="use the checkpoint of a run of this configuration",
             )
-        for name, shadow in self._shadow.items():
+        for name, shadow in self.shadow.items():
             shadow.set_value(np.asarray(state[name], dtype=np.float32))
 
     @paddle.no_grad()
     def copy_to(self, model: nn.Layer) -> None:
         """Overwrite the model's weights with the average, in the model's dtype."""
         for name, parameter in model.named_parameters():
-            parameter.set_value(self._shadow[name].astype(parameter.dtype))
+            parameter.set_value(self.shadow[name].astype(parameter.dtype))
 
     @contextmanager
     def applied(self, model: nn.Layer) -> Iterator[nn.Layer]:

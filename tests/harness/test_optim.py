@@ -6,6 +6,7 @@ from harness.configs.schema import Optim
 from harness.errors import DataError
 from harness.optim import AdamW, clip_by_global_norm, learning_rate
 from models import rows
+from models.ema import EMA
 
 
 def adamw_float64(weights, gradients, o, steps):
@@ -34,6 +35,21 @@ def test_apply_is_adamw(monkeypatch, kernel):
         adamw.apply({"w": paddle.to_tensor(gradient)}, step=step, lr=optim.lr)
     expected = adamw_float64(weights, gradients, optim, 20)
     assert np.abs(parameter.numpy() - expected).max() < 2e-6
+
+
+@pytest.mark.parametrize("kernel", ["of models.kernels", "of paddle"])
+def test_the_average_moves_after_the_weights(monkeypatch, kernel):
+    if kernel == "of paddle":
+        monkeypatch.setattr(rows, "tuned", lambda tensor: False)
+    parameters = {"w": paddle.ones([300, 7]), "b": paddle.zeros([7])}
+    gradients = {n: paddle.full(p.shape, 0.5) for n, p in parameters.items()}
+    adamw, average, apart = AdamW(parameters, Optim()), EMA(parameters, 0.9), EMA(parameters, 0.9)
+    for step in (1, 2):
+        adamw.apply(gradients, step=step, lr=0.1, average=average)
+        apart.update(parameters)
+    found, expected = average.state(), apart.state()
+    assert all((found[n] == expected[n]).all() for n in expected)
+    assert not (found["w"] == parameters["w"].numpy()).any()
 
 
 def test_a_loaded_state_goes_on_to_the_same_bits():
