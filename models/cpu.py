@@ -137,24 +137,25 @@ class Attention(PyLayer):
 
     @staticmethod
     def forward(ctx, qkv, num_heads):
-        e, z, out = attend(qkv, num_heads)
-        ctx.save_for_backward(qkv, e, z, out)
+        out = attend(qkv, num_heads)
+        ctx.num_heads = num_heads
+        ctx.save_for_backward(qkv, out)
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        qkv, e, z, out = ctx.saved_tensor()
-        b, num_heads, length, _ = e.shape
-        shape = [b, length, num_heads, -1]
+        qkv, out = ctx.saved_tensor()
         grad, grad_qkv = grad.contiguous(), paddle.empty_like(qkv)
-        grads, outs = array(grad).reshape(shape), array(out).reshape(shape)
-        parts, grad_parts = _parts(qkv, num_heads), _parts(grad_qkv, num_heads)
-        width = parts.shape[-1]
+        parts, grad_parts = _parts(qkv, ctx.num_heads), _parts(grad_qkv, ctx.num_heads)
+        b, length, _, num_heads, width = parts.shape
+        shape = [b, length, num_heads, width]
+        outs, grads = array(out).reshape(shape), array(grad).reshape(shape)
 
         def work(start, stop):
             heads.backward(
-                parts, np.float32(width**-0.5), array(e), array(z), outs, grads, grad_parts,
-                scratch(length, length), scratch(length, width), start, stop,
+                parts, np.float32(width**-0.5), outs, grads, grad_parts,
+                scratch(length, length), scratch(length), scratch(length, length),
+                scratch(length, width), start, stop,
             )
 
         shared(work, b * num_heads)
@@ -165,19 +166,19 @@ def attention(qkv, num_heads: int):
     """`Attention`, in the same bits with and without gradients (recompute needs that)."""
     if paddle.is_grad_enabled() and not qkv.stop_gradient:
         return Attention.apply(qkv, num_heads)
-    return attend(qkv, num_heads)[-1]
+    return attend(qkv, num_heads)
 
 
 def attend(qkv, num_heads: int):
-    """e [B, H, L, L], z [B, H, L] and the result [B, L, H d] (see `models.heads`)."""
+    """[B, L, H d], without gradients (see `models.heads`)."""
     parts = _parts(qkv, num_heads)
     b, length, _, _, width = parts.shape
-    e, z = paddle.empty([b, num_heads, length, length]), paddle.empty([b, num_heads, length])
     out = paddle.empty([b, length, num_heads * width])
     outs = array(out).reshape(b, length, num_heads, width)
     shared(lambda start, stop: heads.forward(
-        parts, np.float32(width**-0.5), array(e), array(z), outs, start, stop), b * num_heads)
-    return e, z, out
+        parts, np.float32(width**-0.5), outs, scratch(length, length), scratch(length),
+        start, stop), b * num_heads)
+    return out
 
 
 def _parts(qkv, num_heads: int) -> np.ndarray:

@@ -34,89 +34,95 @@ def _at(first):
     return first.ctypes.data
 
 
-@compiled(
-    f"void({_QKV}, float32, {_HEADS}, float32[:,:,::1], {_HEADS}, int64, int64)", "reassoc"
-)
-def forward(qkv, scale, e, z, out, start, stop):
-    """out [B, L, H, d] = softmax(scale q k') v of qkv [B, L, 3, H, d], for the (b, h) pairs given.
+@njit(inline="always")
+def _exponentials(qkv, b, h, scale, e, z):
+    """e [L, L] = exp(scale q k') up to a factor for each row, z [L] = the rows' sums.
 
-    e [B, H, L, L] are exp(scale q k') up to a factor for each row, z [B, H, L] the rows' sums.
     Softmax does not see a row's factor: rows are divided by exp(their maximum) where they have to
     be. Where the lengths of a head's q and k let no score leave +-40, nothing can overflow or
-    vanish, and a pass is saved. The exponentials stay as they are; what is divided by their sums is
-    [L, d], not [L, L].
+    vanish, and a pass is saved.
+    """
+    length, heads, width = qkv.shape[1], qkv.shape[3], qkv.shape[4]
+    apart = 3 * heads * width
+    q, k = (_at(qkv[b, 0, 0, h]), apart), (_at(qkv[b, 0, 1, h]), apart)
+    product(q, k, (_at(e), length), length, length, width, False, True)
+    longest = _longest_squared(qkv[b, :, 0, h]) * _longest_squared(qkv[b, :, 1, h])
+    bound = scale * np.sqrt(longest)
+    for i in range(length):
+        shift = F(0.0)
+        if not bound <= MAX_UNSHIFTED:
+            shift = F(-np.inf)
+            for j in range(length):
+                shift = max(shift, scale * e[i, j])
+        total = F(0.0)
+        for j in range(length):
+            value = exp(scale * e[i, j] - shift)
+            e[i, j] = value
+            total += value
+        z[i] = total
+
+
+@compiled(f"void({_QKV}, float32, {_HEADS}, float32[:,::1], float32[::1], int64, int64)", "reassoc")
+def forward(qkv, scale, out, e, z, start, stop):
+    """out [B, L, H, d] = softmax(scale q k') v of qkv [B, L, 3, H, d], for the (b, h) pairs given.
+
+    The exponentials stay as they are; what is divided by their sums is [L, d], not [L, L].
+    e [L, L] and z [L] are for the kernel's own use.
     """
     length, heads, width = qkv.shape[1], qkv.shape[3], qkv.shape[4]
     apart, out_apart = 3 * heads * width, heads * width
     before = set_threads(1)
     for pair in range(start, stop):
         b, h = divmod(pair, heads)
-        scores = e[b, h]
-        q = (_at(qkv[b, 0, 0, h]), apart)
-        k = (_at(qkv[b, 0, 1, h]), apart)
-        v = (_at(qkv[b, 0, 2, h]), apart)
-        product(q, k, (_at(scores), length), length, length, width, False, True)
-        longest = _longest_squared(qkv[b, :, 0, h]) * _longest_squared(qkv[b, :, 1, h])
-        bound = scale * np.sqrt(longest)
+        _exponentials(qkv, b, h, scale, e, z)
+        v, found = (_at(qkv[b, 0, 2, h]), apart), (_at(out[b, 0, h]), out_apart)
+        product((_at(e), length), v, found, length, width, length, False, False)
         for i in range(length):
-            row = scores[i]
-            shift = F(0.0)
-            if not bound <= MAX_UNSHIFTED:
-                shift = F(-np.inf)
-                for j in range(length):
-                    shift = max(shift, scale * row[j])
-            total = F(0.0)
-            for j in range(length):
-                value = exp(scale * row[j] - shift)
-                row[j] = value
-                total += value
-            z[b, h, i] = total
-        product((_at(scores), length), v, (_at(out[b, 0, h]), out_apart), length, width, length,
-                False, False)
-        for i in range(length):
-            factor = F(1.0) / z[b, h, i]
+            factor = F(1.0) / z[i]
             for j in range(width):
                 out[b, i, h, j] *= factor
     set_threads(before)
 
 
 @compiled(
-    f"void({_QKV}, float32, {_HEADS}, float32[:,:,::1], {_HEADS}, {_HEADS}, {_QKV},"
+    f"void({_QKV}, float32, {_HEADS}, {_HEADS}, {_QKV}, float32[:,::1], float32[::1],"
     " float32[:,::1], float32[:,::1], int64, int64)",
     "reassoc",
 )
-def backward(qkv, scale, e, z, out, grad, grad_qkv, scores, shares, start, stop):
+def backward(qkv, scale, out, grad, grad_qkv, e, z, scores, shares, start, stop):
     """grad_qkv from grad [B, L, H, d] and what `forward` had and made, for the pairs given.
 
-    scores [L, L] and shares [L, d] are for the kernel's own use.
+    The exponentials are computed again: that takes less time than to write 14 MB a block away and
+    to fetch them (Dao et al. 2022). e, scores [L, L], z [L] and shares [L, d] are for the kernel's
+    own use.
     """
     length, heads, width = qkv.shape[1], qkv.shape[3], qkv.shape[4]
     apart = 3 * heads * width
-    own, share = (_at(scores), length), (_at(shares), width)
+    weights, own, share = (_at(e), length), (_at(scores), length), (_at(shares), width)
     shift = np.empty(length, np.float32)
     before = set_threads(1)
     for pair in range(start, stop):
         b, h = divmod(pair, heads)
+        _exponentials(qkv, b, h, scale, e, z)
         for i in range(length):
-            factor = F(1.0) / z[b, h, i]
+            factor = F(1.0) / z[i]
             total = F(0.0)
             for j in range(width):
                 value = grad[b, i, h, j] * factor
                 shares[i, j] = value
                 total += value * out[b, i, h, j]
             shift[i] = total
-        weights = e[b, h]
         q = (_at(qkv[b, 0, 0, h]), apart)
         k = (_at(qkv[b, 0, 1, h]), apart)
         v = (_at(qkv[b, 0, 2, h]), apart)
         grad_q = (_at(grad_qkv[b, 0, 0, h]), apart)
         grad_k = (_at(grad_qkv[b, 0, 1, h]), apart)
         grad_v = (_at(grad_qkv[b, 0, 2, h]), apart)
-        product((_at(weights), length), share, grad_v, length, width, length, True, False)
+        product(weights, share, grad_v, length, width, length, True, False)
         product(share, v, own, length, length, width, False, True)
         for i in range(length):
             for j in range(length):
-                scores[i, j] = scale * (scores[i, j] - shift[i]) * weights[i, j]
+                scores[i, j] = scale * (scores[i, j] - shift[i]) * e[i, j]
         product(own, k, grad_q, length, width, length, False, False)
         product(own, q, grad_k, length, width, length, True, False)
     set_threads(before)

@@ -104,7 +104,9 @@ def _rows(variant: Variant, sets: list[str], told: dict, seconds: dict) -> Itera
         most = peak.flops / flops.training_flops(section)
         yield share(PART, name, f"peak, {peak.arithmetic}", rates, [most] * len(rates),
                     unit="images/s")
-    expected = bench_memory.arithmetic(section, variant.batch, recompute=variant.recompute)
+    expected = bench_memory.arithmetic(
+        section, variant.batch, recompute=variant.recompute, scores=variant.attention == "math"
+    )
     yield share(PART, f"{name}: memory", "arithmetic, fp32", [told["bytes"]], [expected], unit="B")
 
 

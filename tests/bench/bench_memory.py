@@ -2,9 +2,10 @@
 
 Arithmetic, float32: parameters, gradients, two moments and EMA (5 numbers a parameter), and what
 the backward pass needs: for each block and token 16 widths (the inputs of the two norms and of
-qkv, projection, fc1 and fc2 with q, k and v, and fc1's output before GELU: 1+1+3+1+1+1+4+4) and H L
-attention weights, and two widths for each long skip's concatenation (Korthikanti et al. 2022,
-section 4.1, less dropout). With recompute: each block's input, and one block's activations.
+qkv, projection, fc1 and fc2 with q, k and v, and fc1's output before GELU: 1+1+3+1+1+1+4+4), and
+two widths for each long skip's concatenation (Korthikanti et al. 2022, section 4.1, less dropout);
+H L attention weights as well where they are kept, which on a CPU they are not. With recompute: each
+block's input, and one block's activations.
 Measured: the process' high-water mark (VmHWM) after two steps, less what it held before the model.
 """
 
@@ -41,11 +42,11 @@ def rows(options: Options) -> Iterator[Row]:
             yield share(PART, name, "arithmetic", [peak], [expected], unit="B")
 
 
-def arithmetic(model: dict, batch: int, *, recompute: bool) -> float:
-    """Bytes of training in float32 on one batch."""
+def arithmetic(model: dict, batch: int, *, recompute: bool, scores: bool = False) -> float:
+    """Bytes of training in float32 on one batch; `scores`: attention weights are kept."""
     s = flops.shape(model)
     heads = model["num_attention_heads"]
-    block = 16 * s.tokens * s.width + heads * s.tokens**2
+    block = 16 * s.tokens * s.width + scores * heads * s.tokens**2
     joined = 2 * s.tokens * s.width
     if recompute:
         activations = (s.blocks + s.skips) * s.tokens * s.width + block + joined
