@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from baselines import bisect as bisect_module
+from baselines import record
 from tests import fixtures
+from tests.baselines import made
 from tests.command import ROOT, assert_one_line_error, environment
 
+SLOWER = tuple(0.8 * speed for speed in made.SPEEDS)
 PARTS = ("harness", "models", "eval")
 OPTIM, STEP, MEASURE = (Path(f"harness/{name}.py") for name in ("optim", "step", "measure"))
 # A clock that others on the machine do not move: this thread's CPU time, and what it slept.
@@ -158,6 +162,29 @@ def test_the_commit_that_put_a_sleep_in_is_found(features, tmp_path):
     found = json.loads(process.stdout)
     assert (found["commit"], found["subject"]) == (commits[2], "sleep"), process.stderr
     assert git(repository, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    "now, verdict", [(made.SPEEDS, bisect_module.BAD), (SLOWER, bisect_module.SKIP)],
+    ids=["the machine is as it was", "the machine has become slower"],
+)
+def test_a_worse_commit_is_held_against_the_good_one_again(tmp_path, monkeypatch, now, verdict):
+    baseline = record.record(made.several(tmp_path, "good", speeds=made.SPEEDS), "good")
+    record.save(baseline, folder=tmp_path)
+    checked_out, trained = [], []
+
+    def train(search, commit, numbers):
+        trained.append((commit, numbers))
+        speeds = now if commit == "good" else SLOWER
+        return made.several(tmp_path, f"{commit}-again", speeds=speeds)
+
+    monkeypatch.setattr(bisect_module, "_train", train)
+    monkeypatch.setattr(bisect_module, "_git", lambda folder, *words: checked_out.append(words[-1]))
+    (tmp_path / "runs" / "good-0").mkdir(parents=True)
+    search = bisect_module.Search("small", "", "throughput", 300, str(tmp_path), "good")
+    assert bisect_module.judge(search, "bad") == verdict
+    assert checked_out == ["good", "bad"]
+    assert trained == [("bad", range(5)), ("good", range(1, 6))]
 
 
 @pytest.mark.slow
