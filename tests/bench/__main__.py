@@ -87,7 +87,7 @@ def page(path: Path) -> str:
     versions = ", ".join(f"{name} {on[name]}" for name in PACKAGES if on[name])
     head = (
         f"{on['cpu']}, {on['threads']} threads, device {on['device']}; {versions}; {day}, "
-        f"{document['rounds']} rounds, {document['seconds'] / 60:.0f} minutes."
+        f"{document['rounds']} rounds."
     )
     return f"{head}\n\n{table.markdown([rows.from_json(item) for item in document['items']])}"
 
@@ -125,10 +125,11 @@ def main(arguments: list[str]) -> int:
     seconds = time.perf_counter() - began
     print(f"{len(found)} results in {seconds:.0f} s; written to {chosen.out}", file=sys.stderr)
     kept = [item for item in old if item.part not in parts]
+    items = sorted([*kept, *found], key=lambda item: (*PARTS, GPU).index(item.part))
     document = {
         "schema": SCHEMA, "time": time.time(), "seconds": seconds, "quick": options.quick,
         "rounds": options.rounds, "machine": machine(options),
-        "items": [rows.to_json(item) for item in [*kept, *found]],
+        "items": [rows.to_json(item) for item in items],
     }
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(json.dumps(document, indent=1) + "\n")
