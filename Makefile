@@ -20,7 +20,7 @@ $(STAMP): $(LOCK) requirements-build.lock pyproject.toml
 	$(UV) pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode \
 	    --build-constraints requirements-build.lock $(LOCK) requirements-build.lock
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
-	$(BIN)/python -c "import models.cpu"  # compiles its kernels
+	$(BIN)/python -c "import models.uvit"  # compiles its kernels
 	rm -f $(VENV)/.installed-* && touch $@
 
 # The commands are the user's own; a demo that was stopped goes on where it was.

@@ -74,17 +74,17 @@ class Block(nn.Layer):
 
         With `merging` they attend over fewer tokens.
         """
+        if merging is not None and merging.attention:
+            return merging.branch(x, self.norm1, self.attn)
         x, normed = ops.branch(x, self.norm1)
-        if merging is None or not merging.attention:
-            return self.attn(normed, x)
-        return x + ops.cast(merging.unmerge(self.attn(merging.merge(normed))), x.dtype)
+        return self.attn(normed, x)
 
     def feed(self, x, merging=None):
         """x [B, L, D] with its MLP branch, token by token; `merging` as in `attend`."""
+        if merging is not None and merging.mlp:
+            return merging.branch(x, self.norm2, self.mlp)
         x, normed = ops.branch(x, self.norm2)
-        if merging is None or not merging.mlp:
-            return self.mlp(normed, x)
-        return x + ops.cast(merging.unmerge(self.mlp(merging.merge(normed))), x.dtype)
+        return self.mlp(normed, x)
 
 
 class PatchEmbed(nn.Layer):

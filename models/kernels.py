@@ -72,6 +72,19 @@ def _normal_cdf(x):
     return F(0.5) + F(0.5) * erf(x * F(math.sqrt(0.5)))
 
 
+@njit(inline="always")
+def moments(row, epsilon):
+    """A row's mean, and one over its standard deviation, as LayerNorm takes them."""
+    part = F(1.0) / F(row.size)
+    mean, variance = F(0.0), F(0.0)
+    for j in range(row.size):
+        mean += row[j]
+    mean *= part
+    for j in range(row.size):
+        variance += (row[j] - mean) * (row[j] - mean)
+    return mean, F(1.0) / np.sqrt(variance * part + epsilon)
+
+
 @compiled("void(float32[:,::1], float32[::1])")
 def add_to_rows(rows, values):
     """rows [n, D] += values [D]."""
@@ -133,15 +146,8 @@ def product_and_sums(a, b, out, sums):
 )
 def layer_norm(x, weight, bias, epsilon, copy, out):
     """copy = x, out = LayerNorm over rows [n, D]."""
-    part = F(1.0) / F(x.shape[1])
     for i in range(x.shape[0]):
-        mean, variance = F(0.0), F(0.0)
-        for j in range(x.shape[1]):
-            mean += x[i, j]
-        mean *= part
-        for j in range(x.shape[1]):
-            variance += (x[i, j] - mean) * (x[i, j] - mean)
-        scale = F(1.0) / np.sqrt(variance * part + epsilon)
+        mean, scale = moments(x[i], epsilon)
         for j in range(x.shape[1]):
             copy[i, j] = x[i, j]
             out[i, j] = (x[i, j] - mean) * scale * weight[j] + bias[j]
@@ -157,14 +163,7 @@ def layer_norm_backward(x, grad, grad_copy, weight, epsilon, grad_x, sums):
     width = x.shape[1]
     part = F(1.0) / F(width)
     for i in range(x.shape[0]):
-        mean = F(0.0)
-        for j in range(width):
-            mean += x[i, j]
-        mean *= part
-        variance = F(0.0)
-        for j in range(width):
-            variance += (x[i, j] - mean) * (x[i, j] - mean)
-        scale = F(1.0) / np.sqrt(variance * part + epsilon)
+        mean, scale = moments(x[i], epsilon)
         # d/dx = scale (g w - mean(g w) - normed mean(g w normed))
         first, second = F(0.0), F(0.0)
         for j in range(width):

@@ -6,6 +6,9 @@ sources; each source finds its most alike destination (cosine), and the `ratio *
 sources are averaged into theirs. The branch runs on what is left, and every source is given back
 its destination's result. The residual stream keeps all of its tokens, so that long skips meet the
 tokens that they belong to. The tokens of the timestep and of the text are never merged.
+
+Here in paddle's operations, for any device, dtype and with gradients; `models.tome_cpu` has it for
+sampling in float32 on a CPU.
 """
 
 from __future__ import annotations
@@ -16,9 +19,15 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from models import blas, ops
+from models.rows import tuned
+
+if blas.AVAILABLE:
+    from models import tome_cpu
+
 STRIDE = 2
 # Blocks that share a matching: tokens change little from one block to the next, and finding the
-# matches costs a quarter of what merging saves in an attention.
+# matches takes from what merging saves.
 EVERY = 2
 # One token of each 2x2 has to stay.
 RATIO_LIMIT = 1 - 1 / STRIDE**2
@@ -29,34 +38,31 @@ class Merging:
     """How a block's tokens were matched; merges and unmerges [B, L, D] tensors.
 
     `attention`, `mlp`: the branches that run on merged tokens.
-    `kept`: int64 [B * (extras + K)], rows (of all B * L) that go through as they are.
-    `members`: [B, N, M] 1 where an image token goes into a destination's mean; `shares`
-    [B, M, 1]: one over how many do.
-    `home`: int64 [B * L], row of the merged tensor that each token takes its result from.
+    `home`: int64 [B, L], which of the K merged tokens a token goes into and takes its result from.
+    `members`: [B, L, K], 1 where a token goes into a merged one, 0 elsewhere.
     """
 
-    extras: int
     attention: bool
     mlp: bool
-    kept: paddle.Tensor
-    members: paddle.Tensor
-    shares: paddle.Tensor
     home: paddle.Tensor
+    members: paddle.Tensor
+
+    def branch(self, x: paddle.Tensor, norm, layer) -> paddle.Tensor:
+        """x [B, L, D] + unmerge(layer(merge(norm(x)))), of a LayerNorm and any layer."""
+        x, normed = ops.branch(x, norm)
+        return x + ops.cast(self.unmerge(layer(self.merge(normed))), x.dtype)
 
     def merge(self, x: paddle.Tensor) -> paddle.Tensor:
-        """[B, L, D] -> [B, L - r, D]: time and text, unmerged sources, destinations."""
-        batch, _, width = x.shape
-        kept = paddle.gather(x.reshape([-1, width]), self.kept).reshape([batch, -1, width])
-        members, shares = (
-            t if t.dtype == x.dtype else t.astype(x.dtype) for t in (self.members, self.shares)
-        )
-        means = paddle.matmul(members, x[:, self.extras :], transpose_x=True) * shares
-        return paddle.concat([kept, means], axis=1)
+        """[B, L, D] -> [B, K, D]: time and text, unmerged sources, destinations."""
+        # A product adds up in the same order every time; a scatter on a GPU does not.
+        members = ops.cast(self.members, x.dtype)
+        return paddle.matmul(members, x, transpose_x=True) / members.sum(axis=1).unsqueeze(-1)
 
     def unmerge(self, x: paddle.Tensor) -> paddle.Tensor:
-        """[B, L - r, D] -> [B, L, D], every token in its own place again."""
-        batch, _, width = x.shape
-        return paddle.gather(x.reshape([-1, width]), self.home).reshape([batch, -1, width])
+        """[B, K, D] -> [B, L, D], every token in its own place again."""
+        batch, merged, width = x.shape
+        rows = self.home + paddle.arange(batch).unsqueeze(1) * merged
+        return paddle.gather(x.reshape([-1, width]), rows.flatten()).reshape([batch, -1, width])
 
 
 class TokenMerging:
@@ -82,70 +88,43 @@ class TokenMerging:
         self.extras, self.attention, self.mlp = extras, attention, mlp
         destinations = _destinations(side, number)
         sources = np.setdiff1d(np.arange(side * side), destinations)
-        self._destinations = paddle.to_tensor(destinations)
-        self._sources = paddle.to_tensor(sources)
-        # where each image token stands among (sources, destinations)
-        self._place = paddle.to_tensor(np.argsort(np.concatenate([sources, destinations])))
+        self.destinations, self.sources = destinations, sources
         self.merged = min(int(ratio * side * side), len(sources))
-        self._constants: dict[int, tuple[paddle.Tensor, ...]] = {}
 
-    @paddle.no_grad()
-    def match(self, x: paddle.Tensor) -> Merging:
-        """Match the tokens of a block's input [B, L, D]."""
-        sources = paddle.index_select(x, self._sources + self.extras, axis=1)
-        destinations = paddle.index_select(x, self._destinations + self.extras, axis=1)
-        if x.dtype != paddle.float32:
-            sources, destinations = sources.astype("float32"), destinations.astype("float32")
-        # The cosine's lengths are divided out of the small product, not of the tokens: what this
-        # costs has to be less than what it saves (F.normalize alone costs half an attention).
-        scores = paddle.matmul(sources, destinations, transpose_y=True)
-        scores = scores * _inverse_length(destinations).transpose([0, 2, 1])
-        likeness = scores.max(axis=-1) * _inverse_length(sources).squeeze(-1)
-        return self._merging(scores.argmax(axis=-1), likeness, x.shape[1])
+    def match(self, x: paddle.Tensor):
+        """Match the tokens of a block's input [B, L, D].
 
-    def _merging(self, nearest, likeness, length: int) -> Merging:
-        """`nearest` int64 [B, S]: each source's destination; `likeness` [B, S]; `length` L."""
-        batch, count = nearest.shape[0], len(self._destinations)
-        own, none, first, own_home, rows, rows_after = self._constant(batch, length)
-        order = likeness.argsort(axis=-1, descending=True)
-        rank = order.argsort(axis=-1)  # of each source, the most alike first
-        goes = rank < self.merged
+        Returns a `Merging`, or a `tome_cpu.CpuMerging` where that serves.
+        """
+        if tuned(x) and blas.AVAILABLE and not paddle.is_grad_enabled():
+            return tome_cpu.match(
+                x, self.destinations, self.sources, self.extras, self.merged,
+                attention=self.attention, mlp=self.mlp,
+            )
+        with paddle.no_grad():
+            return self._match(x)
 
-        target = paddle.concat([paddle.where(goes, nearest, none), own], axis=1)
-        target = paddle.index_select(target, self._place, axis=1)
-        alone = paddle.gather(self._sources, order[:, self.merged :].flatten()) + self.extras
-        kept = paddle.concat([first, alone.reshape([batch, -1])], axis=1) + rows
-        left = len(self._sources) - self.merged
-        home = paddle.where(goes, nearest + left, rank - self.merged)
-        home = paddle.index_select(paddle.concat([home, own_home], axis=1), self._place, axis=1)
-        home = paddle.concat([first, home + self.extras], axis=1) + rows_after
-        members = F.one_hot(target, count + 1)[:, :, :count]
-        shares = 1.0 / members.sum(axis=1).unsqueeze(-1)
-        return Merging(
-            self.extras, self.attention, self.mlp, kept.flatten(), members, shares, home.flatten()
+    def _match(self, x: paddle.Tensor) -> Merging:
+        image = F.normalize(x[:, self.extras :].astype("float32"), axis=-1)
+        sources, destinations = map(paddle.to_tensor, (self.sources, self.destinations))
+        scores = paddle.matmul(
+            paddle.index_select(image, sources, axis=1),
+            paddle.index_select(image, destinations, axis=1), transpose_y=True,
         )
-
-    def _constant(self, batch: int, length: int) -> tuple[paddle.Tensor, ...]:
-        """What does not depend on the tokens; made once for a batch size."""
-        if batch not in self._constants:
-            count, sources = len(self._destinations), len(self._sources)
-            own = paddle.arange(count).expand([batch, count])
-            rows = paddle.arange(batch).unsqueeze(1)
-            self._constants = {batch: (
-                own,
-                paddle.full([batch, sources], count, dtype="int64"),
-                paddle.arange(self.extras).expand([batch, self.extras]),
-                own + (sources - self.merged),
-                rows * length,
-                rows * (length - self.merged),
-            )}
-        return self._constants[batch]
-
-
-def _inverse_length(tokens: paddle.Tensor) -> paddle.Tensor:
-    """[B, L, D] -> [B, L, 1]."""
-    ones = paddle.ones([tokens.shape[-1], 1])  # paddle's sum is slower than a product with ones
-    return paddle.rsqrt(paddle.matmul(tokens * tokens, ones) + 1e-12)
+        rank = scores.max(axis=-1).argsort(axis=-1, descending=True).argsort(axis=-1)
+        batch, left = x.shape[0], len(self.sources) - self.merged
+        # Merged tokens are: time and text, the sources that stay, the destinations.
+        homes = paddle.concat([
+            paddle.arange(self.extras).expand([batch, self.extras]) - self.extras,
+            paddle.where(rank < self.merged, left + scores.argmax(axis=-1), rank - self.merged),
+            left + paddle.arange(len(self.destinations)).expand([batch, len(self.destinations)]),
+        ], axis=1) + self.extras
+        tokens = np.concatenate([
+            np.arange(self.extras), self.extras + self.sources, self.extras + self.destinations
+        ])
+        home = paddle.index_select(homes, paddle.to_tensor(np.argsort(tokens)), axis=1)
+        members = F.one_hot(home, x.shape[1] - self.merged)
+        return Merging(self.attention, self.mlp, home, members)
 
 
 def check_ratio(ratio: float) -> None:
