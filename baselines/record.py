@@ -1,6 +1,6 @@
 """Recorded baselines: a small JSON file per config and machine, made from several runs.
 
-    {"schema": 1, "name": ..., "config": "small", "digest": ..., "step": 300,
+    {"schema": 2, "name": ..., "config": "small", "digest": ..., "step": 300,
      "commit": ..., "data": {"images": 82783}, "fingerprint": {...},
      "runs": [{"name": ..., "seed": 1234}, ...],
      "bits": {"1234": {"weights": SHA-256, "ema": SHA-256, "loss": {"lines": 7, "sha256": ...,
@@ -26,7 +26,7 @@ from baselines.metrics import METRICS, Measured
 from harness import configs, files, runs
 from harness.errors import DataError, UsageError
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had digests of weights that no file had
 FOLDER = Path("baselines/recorded")  # beside runs/ and data/; committed with the project
 FEWEST, FEWEST_FOR_SPEED = 3, 5
 
@@ -208,7 +208,8 @@ def load(name_or_path: str, *, folder: Path = FOLDER) -> Baseline:
         raise UsageError(f"there is no baseline {name_or_path!r}", remedy=f"recorded: {known}")
     content = files.read_json(path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise DataError(f"{path} is not a baseline of schema {SCHEMA}")
+        raise DataError(f"{path} is not a baseline of schema {SCHEMA}",
+                        remedy="record it again")
     for key, kind in (("name", str), ("config", str), ("digest", str), ("step", int),
                       ("fingerprint", dict), ("data", dict), ("runs", list), ("bits", dict),
                       ("metrics", dict)):

@@ -106,7 +106,7 @@ def test_names_that_are_no_file_names_are_refused(five, name):
 
 
 @pytest.mark.parametrize("change", [
-    {"schema": 2}, {"step": "200"}, {"metrics": {"speed": {"values": [1.0], "seeds": [1]}}},
+    {"schema": 1}, {"step": "200"}, {"metrics": {"speed": {"values": [1.0], "seeds": [1]}}},
     {"metrics": {"throughput": {"values": [], "seeds": []}}},
     {"metrics": {"throughput": {"values": [1.0, 2.0], "seeds": [1]}}},
     {"metrics": {"throughput": {"values": ["1"], "seeds": [1]}}}, {"metrics": []},

@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, and only that (kills and damage: tests/faults)."""
 
+import hashlib
 import shutil
 
 import numpy as np
@@ -32,6 +33,8 @@ def test_the_manifest_digests_weights_and_ema(tmp_path):
     parts = saving.checkpoint(5).parts
     assert manifest["weights_digest"] == checkpoints.tensors_digest(parts["model"])
     assert manifest["ema_digest"] == checkpoints.tensors_digest(parts["ema"])
+    file = (tmp_path / "00000005" / "ema.safetensors").read_bytes()
+    assert manifest["ema_digest"] == hashlib.sha256(file).hexdigest()
     assert manifest["config"] == {"a": 1}
 
 
@@ -59,8 +62,8 @@ def test_large_files_are_written_whole(tmp_path, monkeypatch):
 
 
 def test_the_digest_sees_names_shapes_types_and_bits():
-    base = {"a": np.zeros(4, np.float32)}
-    others = [{"b": base["a"]}, {"a": base["a"].reshape(2, 2)}, {"a": base["a"].view(np.int32)},
+    base = {"a": np.zeros(4, np.float64)}
+    others = [{"b": base["a"]}, {"a": base["a"].reshape(2, 2)}, {"a": base["a"].view(np.int64)},
               {"a": -base["a"]}, {}]
     digests = {checkpoints.tensors_digest(one) for one in [base, *others]}
     assert len(digests) == 6
