@@ -70,7 +70,7 @@ def quality_columns(records: list[Record]) -> list[Column]:
     columns = []
     for (digest, metric), figure in sorted(found.items(), key=lambda kv: order[kv[0][0]]):
         kind = "share" if metric in protocols.SHARES else "figure"
-        kind = "loss" if metric == "validation_loss" else kind
+        kind = "loss" if metric == "val_loss" else kind
         columns.append(Column(
             f"{metric} [{names[digest]}]", f"{protocols.heading(metric)} · {names[digest]}", kind,
             protocols.better(metric), "quality", metric, figure.protocol,
