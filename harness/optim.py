@@ -66,7 +66,10 @@ class AdamW:
         self, gradients: Mapping[str, paddle.Tensor], *, step: int, lr: float,
         average: EMA | None = None,
     ) -> None:
-        """Update every parameter in place, and then their `average`; `step` counts from 1."""
+        """Update every parameter in place, and then their `average`.
+
+        `step` counts from 1, the first update of moments that were zero.
+        """
         if all(map(rows.tuned, self.parameters.values())):
             self._apply_on_cpu(gradients, step, lr, average)
         else:
