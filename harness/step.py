@@ -198,12 +198,14 @@ class LossScale:
 
     @paddle.no_grad()
     def unscale(self, gradients: dict[str, paddle.Tensor]) -> bool:
-        """Divide gradients by the scale in place; False if one is not finite."""
+        """Divide gradients by the scale, in place or as float32; False if one is not finite."""
         finite = all(bool(paddle.isfinite(g.astype("float32").sum())) for g in gradients.values())
         if not finite:
             self.value, self._good = max(self.value / 2.0, 1.0), 0
             return False
-        for gradient in gradients.values():
+        for name, gradient in gradients.items():
+            if gradient.dtype != paddle.float32:  # float16 has no room for what the scale kept
+                gradient = gradients[name] = gradient.astype("float32")
             gradient.scale_(1.0 / self.value)
         self._good += 1
         if self._good == 2000:
