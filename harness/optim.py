@@ -25,8 +25,8 @@ from models.ema import EMA
 def learning_rate(optim: Optim, step: int, max_steps: int) -> float:
     """Learning rate of 1-based `step`: linear warm-up, then constant, linear or cosine to 0.
 
-    Official U-ViT: lr * min(step / warmup_steps, 1), so that the first step has
-    lr / warmup_steps, and the rate is constant afterwards.
+    Official U-ViT: lr * min(step / warmup_steps, 1), constant afterwards. Its scheduler counts
+    from 0, so that its first update has rate 0; here the first has lr / warmup_steps.
     """
     if step <= optim.warmup_steps:
         return optim.lr * step / optim.warmup_steps
