@@ -13,7 +13,7 @@ from typing import Any
 
 from baselines import bits, metrics, stats
 from baselines.metrics import METRICS, Measured
-from baselines.record import Baseline, data_identity, named
+from baselines.record import Baseline, data_identity, named, other_data
 from baselines.verdicts import Report, Verdict
 from harness import configs, runs
 from harness.errors import DataError
@@ -75,7 +75,7 @@ def _refusal(run: runs.Run, baseline: Baseline) -> str | None:
             f"{run.directory} has config digest {run.info['digest'][:8]} ({name}), "
             f"the baseline {content['digest'][:8]} ({content['config']})"
         )
-    if differing := configs.differences(data_identity(run), content["data"]):
+    if differing := other_data(data_identity(run), content["data"]):
         return f"{run.directory} was trained on other data: {named(differing)}"
     return None
 

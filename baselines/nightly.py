@@ -24,6 +24,8 @@ from pathlib import Path
 
 import click
 
+from harness import fingerprint
+
 MATRIX = ("small", "small_deep", "mid")
 SMOKE_MATRIX = ("digits_tiny", "digits_tiny_deep")
 RUNS, RETRIES = 5, 2
@@ -89,6 +91,7 @@ def main(
 
 def run(night: Night, today: str) -> int:
     """Every config of the matrix, then the report; the exit code."""
+    _refuse_others(night)
     outcomes = {config: _config(night, config) for config in night.configs}
     keep(night, today)
     _report(night)
@@ -98,6 +101,16 @@ def run(night: Night, today: str) -> int:
     # What a smoke run tests is the way there; a busy machine is no fault of it.
     fine = {"passed", "inconclusive"} if night.smoke else {"passed"}
     return 0 if set(outcomes.values()) <= fine else 3
+
+
+def _refuse_others(night: Night) -> None:
+    """A night that was cut short is gone on with; runs of other code would be judged as ours."""
+    commit = fingerprint.git_commit()
+    for path in sorted((night.out / "runs").glob("*/run.json")):
+        if (made_by := json.loads(path.read_text()).get("commit")) != commit:
+            click.echo(f"nightly: {path.parent} was made by commit {made_by}, this is {commit}: "
+                       "give another --out, or remove it", err=True)
+            raise SystemExit(2)
 
 
 def _run(night: Night, config: str, number: int) -> Path:

@@ -41,7 +41,10 @@ class CaptionList:
 
     def describe(self) -> dict[str, Any]:
         """What a protocol says of it."""
-        return {"split": "val", "seed": self.seed, "sha256": self.digest()}
+        found = {"split": "val", "seed": self.seed, "sha256": self.digest()}
+        if self.split.context_dtype != "float32":  # rounded: other figures
+            found["context_dtype"] = self.split.context_dtype
+        return found
 
 
 def choose(

@@ -44,7 +44,8 @@ def import_run(plan: Plan) -> runs.Run:
     source.refuse_other_sizes(found, section)
     parts = _parts(found, model, plan.config)
     state: dict[str, Any] = {
-        "loss_scale": LossScale().state() if plan.config.train.precision == "fp16" else None
+        "loss_scale": LossScale().state() if plan.config.train.precision == "fp16" else None,
+        **({"first_step": plan.step} if plan.step else {}),
     }
     checkpoint = checkpoints.Checkpoint(plan.step, parts, state)
     return _write(plan, checkpoint, found)

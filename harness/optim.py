@@ -25,8 +25,8 @@ from models.ema import EMA
 def learning_rate(optim: Optim, step: int, max_steps: int) -> float:
     """Learning rate of 1-based `step`: linear warm-up, then constant, linear or cosine to 0.
 
-    Official U-ViT: lr * min(step / warmup_steps, 1), so that the first step has
-    lr / warmup_steps, and the rate is constant afterwards.
+    Official U-ViT: lr * min(step / warmup_steps, 1), constant afterwards. Its scheduler counts
+    from 0, so that its first update has rate 0; here the first has lr / warmup_steps.
     """
     if step <= optim.warmup_steps:
         return optim.lr * step / optim.warmup_steps
@@ -66,7 +66,10 @@ class AdamW:
         self, gradients: Mapping[str, paddle.Tensor], *, step: int, lr: float,
         average: EMA | None = None,
     ) -> None:
-        """Update every parameter in place, and then their `average`; `step` counts from 1."""
+        """Update every parameter in place, and then their `average`.
+
+        `step` counts from 1, the first update of moments that were zero.
+        """
         if all(map(rows.tuned, self.parameters.values())):
             self._apply_on_cpu(gradients, step, lr, average)
         else:

@@ -33,7 +33,7 @@ class Trainer:
         self.world = world or World.alone()
         _refuse_impossible(config, self.world)
         self.config = config
-        self.step = 0
+        self.step = self.first_step = 0  # moments are zero at the first; not 0 for imported weights
         model = config.model.model_dump()
         self.model = UViT(
             **model, recompute=config.train.recompute, attention=config.train.attention
@@ -100,7 +100,9 @@ class Trainer:
             if optim.max_grad_norm > 0:
                 clip_by_global_norm(gradients, optim.max_grad_norm)
             lr = learning_rate(optim, self.step, self.config.train.max_steps)
-            self.optimizer.apply(gradients, step=self.step, lr=lr, average=self.ema)
+            self.optimizer.apply(
+                gradients, step=self.step - self.first_step, lr=lr, average=self.ema
+            )
             self._share_weights()
         self._reduction.forget()
 
@@ -150,7 +152,8 @@ class Trainer:
             moments |= {f"{k}.{n}": a for n, a in self._whole(own).items()}
         weights = {n: t.numpy() for n, t in self.optimizer.weights().items()}
         parts = {"model": self._whole(weights), "ema": self.average(), "optimizer": moments}
-        return parts, {"loss_scale": self.scale.state() if self.scale else None}
+        state: dict[str, Any] = {"loss_scale": self.scale.state() if self.scale else None}
+        return parts, state | ({"first_step": self.first_step} if self.first_step else {})
 
     def load(
         self, step: int, parts: dict[str, dict[str, np.ndarray]], state: dict[str, Any]
@@ -166,7 +169,7 @@ class Trainer:
             if not isinstance(state.get("loss_scale"), dict):
                 raise DataError("the checkpoint has no loss scale; it was not trained in fp16")
             self.scale.load(state["loss_scale"])
-        self.step = step
+        self.step, self.first_step = step, int(state.get("first_step", 0))
 
     def _part(self, arrays: dict[str, np.ndarray], known: Iterable[str]) -> dict[str, np.ndarray]:
         """`arrays` less what other processes own; names that nobody knows stay, to be refused."""
@@ -195,12 +198,14 @@ class LossScale:
 
     @paddle.no_grad()
     def unscale(self, gradients: dict[str, paddle.Tensor]) -> bool:
-        """Divide gradients by the scale in place; False if one is not finite."""
+        """Divide gradients by the scale, in place or as float32; False if one is not finite."""
         finite = all(bool(paddle.isfinite(g.astype("float32").sum())) for g in gradients.values())
         if not finite:
             self.value, self._good = max(self.value / 2.0, 1.0), 0
             return False
-        for gradient in gradients.values():
+        for name, gradient in gradients.items():
+            if gradient.dtype != paddle.float32:  # float16 has no room for what the scale kept
+                gradient = gradients[name] = gradient.astype("float32")
             gradient.scale_(1.0 / self.value)
         self._good += 1
         if self._good == 2000:

@@ -15,13 +15,13 @@ from harness import configs, files
 
 # +1: more is better, -1: less is better. Unknown metrics are shown without a verdict.
 _BETTER = {
-    "fid": -1, "fd": -1, "kid": -1, "loss": -1, "validation": -1,
+    "fid": -1, "fd": -1, "kid": -1, "loss": -1, "val": -1,
     "accuracy": 1, "precision": 1, "recall": 1, "clip": 1, "is": 1, "inception": 1,
 }  # fmt: skip
 _NAMES = {
     "fid": "FID", "fd": "FD", "kid": "KID", "fd_digits": "FD (digits)", "accuracy": "Accuracy",
     "precision": "Precision", "recall": "Recall",
-    "validation_loss": "Validation loss", "fid_infinity": "FID (infinite N)",
+    "val_loss": "Validation loss", "fid_infinity": "FID (infinite N)",
     "fd_digits_infinity": "FD (digits, infinite N)",
     "clip_score": "CLIP score", "is": "Inception score",
 }  # fmt: skip
@@ -39,13 +39,13 @@ def heading(metric: str) -> str:
 
 
 def is_distance(metric: str) -> bool:
-    """Whether it is the Frechet distance at N: the figure that an evaluation's interval is of."""
+    """Whether it is the Frechet distance at N."""
     return (metric == "fid" or metric.startswith("fd_")) and not metric.endswith("_infinity")
 
 
 def is_headline(metric: str) -> bool:
     """Whether it is set against throughput and drawn in the Markdown report."""
-    return is_distance(metric) or metric in ("accuracy", "validation_loss", "clip_score")
+    return is_distance(metric) or metric in ("accuracy", "val_loss", "clip_score")
 
 
 @dataclass(frozen=True)

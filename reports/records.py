@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness import files, runs
 from harness.errors import DataError
-from reports import lines, protocols
+from reports import lines
 from reports.protocols import Protocol
 
 RunLike = runs.Run | Path | str
@@ -202,22 +202,21 @@ def _figures(run: runs.Run) -> Iterable[Figure]:
             raise DataError(f"{where} lacks step or n_samples, whole numbers both")
         fallback = directory.name.partition("-")[2]
         made_by = Protocol.of(protocol, n_samples, fallback=fallback)
-        errors = {
-            metric: metrics.get(f"{metric}_standard_error") for metric in metrics
-        } | {"validation_loss": (result.get("validation") or {}).get("standard_error")}
+        uncertainty = result.get("uncertainty")
+        known = uncertainty if isinstance(uncertainty, dict) else {}
+        known = {**known, "val_loss": result.get("validation")}
         for metric, value in metrics.items():
-            if _is_number(value) and not metric.endswith("_standard_error"):
-                bounds = result.get("interval") if protocols.is_distance(metric) else None
-                low, high = _interval(value, bounds, errors.get(metric))
+            if _is_number(value):
+                low, high = _interval(value, known.get(metric))
                 yield Figure(step, metric, float(value), low, high, made_by, directory)
 
 
-def _interval(value: float, bounds: Any, standard_error: Any) -> tuple[float, float]:
+def _interval(value: float, known: Any) -> tuple[float, float]:
     """Recorded bounds, or the normal 90 % interval of a standard error, or NaN."""
-    if isinstance(bounds, dict) and _is_number(bounds.get("low")) and _is_number(
-        bounds.get("high")
-    ):
-        return float(bounds["low"]), float(bounds["high"])
+    bounds = known if isinstance(known, dict) else {}
+    low, high, standard_error = (bounds.get(key) for key in ("low", "high", "standard_error"))
+    if _is_number(low) and _is_number(high):
+        return float(low), float(high)
     if _is_number(standard_error):
         return value - NORMAL_90 * standard_error, value + NORMAL_90 * standard_error
     return np.nan, np.nan

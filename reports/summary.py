@@ -70,7 +70,7 @@ def quality_columns(records: list[Record]) -> list[Column]:
     columns = []
     for (digest, metric), figure in sorted(found.items(), key=lambda kv: order[kv[0][0]]):
         kind = "share" if metric in protocols.SHARES else "figure"
-        kind = "loss" if metric == "validation_loss" else kind
+        kind = "loss" if metric == "val_loss" else kind
         columns.append(Column(
             f"{metric} [{names[digest]}]", f"{protocols.heading(metric)} · {names[digest]}", kind,
             protocols.better(metric), "quality", metric, figure.protocol,
@@ -93,7 +93,7 @@ def last_figure(record: Record, column: Column) -> Figure | None:
 def summarise(record: Record) -> dict[str, Any]:
     """Every BASE figure of one run; NaN or None where the run does not have it (yet)."""
     config, model = record.config, record.config["model"]
-    speed = throughput(record)
+    each = throughput_per_device(record)
     precision = config["train"].get("precision", "fp32")
     tf32_off = record.fingerprint.get("env.NVIDIA_TF32_OVERRIDE") == "0"
     peak = flops.peak(record.device, precision, tf32_off=tf32_off)
@@ -108,12 +108,12 @@ def summarise(record: Record) -> dict[str, Any]:
         "gflops_per_image": flops.forward_flops(model) / 1e9,
         "steps": record.step,
         "full_steps": record.full_steps,
-        "images_per_second": speed,
-        "images_per_second_per_device": speed / record.devices,
+        "images_per_second": throughput(record),
+        "images_per_second_per_device": each,
         "scaling_efficiency": np.nan,  # against another run: see `scaling`
         "step_ms": median,
         "step_ms_p95": p95,
-        "mfu": flops.mfu(speed, record.devices, model, peak) if peak else np.nan,
+        "mfu": flops.mfu(each, 1, model, peak) if peak else np.nan,
         "mfu_peak": f"{peak.flops / 1e12:.4g} TFLOP/s {peak.arithmetic}" if peak else None,
         "communication_share": _mean_over_time(record, "communication_share"),
         "data_wait_share": _mean_over_time(record, "data_wait_share"),
@@ -131,25 +131,31 @@ def throughput(record: Record) -> float:
     return _mean_over_time(record, "images_per_second")
 
 
+def throughput_per_device(record: Record) -> float:
+    """Images of all timed steps over their device-seconds: a run may change its devices' number."""
+    images = record.column("images_per_second") * record.column("seconds")
+    seconds = 3600.0 * np.diff(record.column("device_hours"), prepend=0.0)
+    timed = images > 0
+    return float(images[timed].sum() / seconds[timed].sum()) if timed.any() else np.nan
+
+
 def scaling(records: list[Record]) -> list[float]:
     """Each run's images/s/device over the mean of the 1-device runs of its config and device.
 
     NaN for those, for runs that went on on another number of devices, and without such a run.
     """
-    def each(record: Record) -> float:
-        return throughput(record) / record.devices
-
     found = []
     for record in records:
         logged = record.column("devices")
         alone = [
-            each(other) for other in records
+            throughput_per_device(other) for other in records
             if other.devices == 1 and other.device == record.device
             and other.run.info["digest"] == record.run.info["digest"]
         ]
         steady = len(set(logged[~np.isnan(logged)])) <= 1
         usable = record.devices > 1 and steady and alone
-        found.append(each(record) / float(np.mean(alone)) if usable else np.nan)
+        speed = throughput_per_device(record)
+        found.append(speed / float(np.mean(alone)) if usable else np.nan)
     return found
 
 

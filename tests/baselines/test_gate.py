@@ -190,6 +190,21 @@ def test_other_data_is_refused(baseline, tmp_path):
     refused(gate.check([runs.load(one.directory)], baseline), "other data")
 
 
+@pytest.mark.parametrize("sampled", ["a" * 64, "b" * 64])
+def test_a_digest_that_only_one_knows_makes_no_other_data(baseline, tmp_path, sampled):
+    """The data were checked in full after the baseline was recorded."""
+    one = made.run(tmp_path / "c")
+    known = {"digest": "f" * 64, "sampled_digest": sampled, "directory": "/there"}
+    made.edit_json(one.directory / "run.json", data=known)
+    before = {"digest": None, "sampled_digest": "a" * 64}
+    earlier = record.Baseline({**baseline.content, "data": before})
+    report = gate.check([runs.load(one.directory)], earlier)
+    if sampled == before["sampled_digest"]:
+        assert not any("other data" in verdict.reason for verdict in report.verdicts)
+    else:
+        refused(report, "other data")
+
+
 def test_a_config_changed_by_hand_is_refused(baseline, tmp_path):
     one = made.run(tmp_path / "c")
     one.info["config"]["optim"]["lr"] = 1e-3

@@ -75,6 +75,14 @@ def test_without_a_baseline_the_night_fails_but_leaves_a_candidate(tmp_path, mon
     assert kept == ["eval", "metrics.jsonl", "run.json", "timing.jsonl"]
 
 
+def test_runs_of_another_commit_are_not_taken_for_this_night_s(tmp_path, monkeypatch, capsys):
+    made.several(tmp_path / "runs", "small-")
+    monkeypatch.setattr(nightly, "_config", lambda night, config: pytest.fail("gone on with"))
+    with pytest.raises(SystemExit, match="2"):
+        nightly.run(night_in(tmp_path), "2026-11-22")
+    assert "small-0 was made by commit" in capsys.readouterr().err
+
+
 def test_a_step_that_fails_ends_the_night_with_5(tmp_path):
     process = subprocess.run(
         [sys.executable, "-m", "baselines.nightly", "--out", tmp_path / "out",

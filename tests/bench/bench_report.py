@@ -45,7 +45,7 @@ class Reports:
             for i in range(runs)
         ]
         for run in self.runs:
-            fabricate.evaluate(run, 50 * lines, {"fid": 5.0, "validation_loss": 0.1})
+            fabricate.evaluate(run, 50 * lines, {"fid": 5.0, "val_loss": 0.1})
 
     def ours(self, runs: int) -> float:
         """Seconds from run directories to Markdown, CSV and the page."""

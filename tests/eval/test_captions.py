@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eval import captions
+from harness.data import pack
 from harness.errors import DataError
 from tests import fixtures
 
@@ -35,6 +36,16 @@ def test_contexts_are_those_of_the_pairs(features):
     found = captions.choose(features, 9, 3, **SHAPES)
     expected = [np.load(features / "val" / f"{i}_{k}.npy") for i, k in found.pairs[2:6]]
     np.testing.assert_array_equal(found.contexts(2, 6), np.stack(expected))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_rounded_contexts_are_another_protocol(features, tmp_path, dtype):
+    pack.pack(features, tmp_path / "packed", context_dtype=dtype)
+    plain, packed = (
+        captions.choose(data, 9, 3, **SHAPES) for data in (features, tmp_path / "packed")
+    )
+    same = np.array_equal(plain.contexts(0, 9), packed.contexts(0, 9))
+    assert (plain.describe() == packed.describe()) == same == (dtype == "float32")
 
 
 def test_labels_and_texts_come_from_captions_jsonl(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from eval.of_run import load_ema
 from harness import checkpoints, importing, runs, train
 from harness.errors import DataError, UsageError
+from harness.optim import learning_rate
 from models import weights
 from models.uvit import UViT
 from tests.command import assert_one_line_error, harness
@@ -169,6 +170,25 @@ def test_training_goes_on_from_it(official, model, tmp_path):
     assert [line["step"] for line in run.metrics()] == [5, 6]
     moved = parts(run, 6)["model"]["pos_embed"]
     assert 0 < np.abs(moved - own(model)["pos_embed"]).max() < 0.01
+
+
+def test_the_first_step_from_it_is_adam_s_first(official, model, tmp_path):
+    features = write_features(tmp_path / "data")
+    whole, stopped = (
+        make(official / "nnet_ema.pth", tmp_path / name, step=4, data=features)
+        for name in ("whole", "stopped")
+    )
+    train.train(train.Plan(CONFIG, 7, whole.directory, features, workers=0))
+    for until in (5, None):
+        train.train(train.Plan(CONFIG, 7, stopped.directory, features, workers=0, until=until))
+        if until:
+            first = parts(stopped, until)["model"]
+    assert_same(parts(stopped, 6)["model"], parts(whole, 6)["model"])
+    lr = learning_rate(CONFIG.optim, 5, CONFIG.train.max_steps)
+    for name in ("pos_embed", "mid_block.attn.qkv.weight"):
+        # m = (1 - beta1) g and v = (1 - beta2) g^2, corrected: a step of lr for every element.
+        kept = own(model)[name] * (1 - lr * CONFIG.optim.weight_decay)
+        assert np.median(np.abs(kept - first[name])) == pytest.approx(lr, rel=1e-2)
 
 
 def test_the_command(official, tmp_path):

@@ -137,6 +137,13 @@ def test_loss_scale_halves_on_overflow_and_doubles_after_2000_good_steps():
     assert scale.value == 65536.0
 
 
+def test_unscaled_gradients_keep_what_float16_has_no_room_for():
+    scale, exact = LossScale(), np.array([1e-8, 1e-7, 1e-6, 1e-4], np.float32)
+    gradients = {"w": paddle.to_tensor((exact * scale.value).astype(np.float16))}
+    assert scale.unscale(gradients)
+    np.testing.assert_allclose(gradients["w"].numpy(), exact, rtol=1e-3)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("level", ["O1", "O2"])

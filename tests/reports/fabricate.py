@@ -78,7 +78,10 @@ def evaluate(
     result = {
         "schema": 1, "step": step, "ema_sha256": "a" * 64, "protocol": values,
         "n_samples": n_samples, "metrics": metrics,
-        "interval": distance and {"low": distance * 0.97, "high": distance * 1.03, "level": 0.9},
+        "uncertainty": {
+            "fid": distance and {"low": distance * 0.97, "high": distance * 1.03, "level": 0.9},
+            "kid": {"standard_error": 0.0004},
+        },
         "validation": {"standard_error": 0.001}, "timing": {"seconds": 12.5},
     }  # fmt: skip
     folder = runs.load(directory).evaluation(step, values["name"])
@@ -121,8 +124,8 @@ def pair(root: Path) -> list[Path]:
             fid = best + 200 * noise
             evaluate(directory, step, {
                 "fid": fid, "fid_infinity": fid - 0.5, "kid": 0.002 + noise / 10,
-                "kid_standard_error": 0.0004, "precision": 0.7, "recall": None,
-                "accuracy": 0.9 - 0.8 * noise, "validation_loss": best / 90 + noise,
+                "precision": 0.7, "recall": None, "accuracy": 0.9 - 0.8 * noise,
+                "val_loss": best / 90 + noise,
             })  # fmt: skip
             samples(directory, step, noise=min(0.9, noise))
         made.append(directory)

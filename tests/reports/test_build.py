@@ -78,11 +78,12 @@ def test_every_figure_recomputed_by_other_code(pair, tmp_path):
             "peak_host_bytes": max(line["peak_host_bytes"] for line in timing),
             "device_hours": math.fsum(line["seconds"] for line in timing) / 3600,
             "loss": losses[-1], fid: final["metrics"]["fid"],
-            f"{fid} low": final["interval"]["low"], f"{fid} high": final["interval"]["high"],
+            f"{fid} low": final["uncertainty"]["fid"]["low"],
+            f"{fid} high": final["uncertainty"]["fid"]["high"],
             f"{fid} step": 200, fid.replace("fid", "fid_infinity"): final["metrics"]["fid"] - 0.5,
             "kid [coco-ddim50, N=30000] high":
                 final["metrics"]["kid"] + statistics.NormalDist().inv_cdf(0.95) * 0.0004,
-            "validation_loss [coco-ddim50, N=30000]": final["metrics"]["validation_loss"],
+            "val_loss [coco-ddim50, N=30000]": final["metrics"]["val_loss"],
             "kid [coco-ddim50, N=30000]": final["metrics"]["kid"],
             "accuracy [coco-ddim50, N=30000]": final["metrics"]["accuracy"],
         }  # fmt: skip

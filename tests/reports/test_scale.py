@@ -26,7 +26,7 @@ def test_two_hundred_runs_of_ten_thousand_lines_fit_in_fifteen_megabytes(tmp_pat
             (runs[-1] / name).write_bytes(content)
     for i, run in enumerate(runs):
         for step in range(0, 50 * LINES + 1, 100_000):
-            fabricate.evaluate(run, step, {"fid": 5 + i / 50, "validation_loss": 0.1, "kid": 0.01})
+            fabricate.evaluate(run, step, {"fid": 5 + i / 50, "val_loss": 0.1, "kid": 0.01})
             fabricate.samples(run, step, noise=0.9, columns=10)
     began, busy = time.perf_counter(), time.process_time()
     path = build.write(build.contents(build.build(runs)), tmp_path / "out")

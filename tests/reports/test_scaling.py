@@ -58,6 +58,20 @@ def test_every_device_s_hours_count_where_their_number_changed(rows):
     assert 2 < rows.loc["moved"]["device_hours"] * 3600 / (200 * 256 / 320.0) < 4
 
 
+def test_speed_per_device_is_of_the_devices_of_each_stretch(tmp_path):
+    run = on(tmp_path / "run", 4, 400.0, later=1, device="NVIDIA A100-SXM4-80GB")
+    lines = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["devices"] == 1 and line["steps_timed"]:
+            line["images_per_second"] /= 4
+            line["seconds"] *= 4
+    fabricate.write_lines(run / "timing.jsonl", lines)
+    row = build.build(run).tables["comparison"].iloc[0]
+    assert row["images_per_second_per_device"] == pytest.approx(100.0, rel=0.02)
+    flops = 3e9 * row["gflops_per_image"] * row["images_per_second_per_device"]
+    assert row["mfu"] == pytest.approx(flops / 156e12)
+
+
 def test_job_speed_on_another_number_of_devices_takes_no_ratio(report):
     apart = report.tables["not_like_for_like"]
     reasons = apart[(apart["run"] == "four") & (apart["figure"] == "images_per_second")]["reason"]
