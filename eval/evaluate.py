@@ -21,7 +21,7 @@ from eval.blocks import STAGES, Blocks
 from eval.making import Finisher, Maker
 from eval.networks import open_network
 from eval.protocols import Protocol
-from harness import environment, files
+from harness import data, environment, files
 from harness.configs import Config
 from harness.errors import DataError, EnvironmentFault, UsageError
 from harness.parallel import World
@@ -85,6 +85,7 @@ def evaluate(
         )
         identity = {
             "step": task.step, "ema_sha256": ema_sha256, "protocol": described,
+            "val_data": data.sampled_digest(captions.split, captions.empty_context),
             "model": config.model.model_dump(), "diffusion": config.diffusion.model_dump(),
         }
         finished = _finished(task.directory, identity)

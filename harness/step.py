@@ -169,7 +169,10 @@ class Trainer:
             if not isinstance(state.get("loss_scale"), dict):
                 raise DataError("the checkpoint has no loss scale; it was not trained in fp16")
             self.scale.load(state["loss_scale"])
-        self.step, self.first_step = step, int(state.get("first_step", 0))
+        first = state.get("first_step", 0)
+        if type(first) is not int or not 0 <= first <= step:
+            raise DataError(f"the checkpoint of step {step} says that training began at {first!r}")
+        self.step, self.first_step = step, first
 
     def _part(self, arrays: dict[str, np.ndarray], known: Iterable[str]) -> dict[str, np.ndarray]:
         """`arrays` less what other processes own; names that nobody knows stay, to be refused."""

@@ -8,11 +8,11 @@ the data is read from its plain or its packed form.
 """
 
 from harness.data.features import Split, empty_context, open_split, run_vis
-from harness.data.identity import describe
+from harness.data.identity import describe, sampled_digest
 from harness.data.loader import prefetch
 from harness.data.source import Batch, Sampling, Source, open_source, sample_moments
 
 __all__ = [
     "Batch", "Sampling", "Source", "Split", "describe", "empty_context", "open_source",
-    "open_split", "prefetch", "run_vis", "sample_moments",
+    "open_split", "prefetch", "run_vis", "sample_moments", "sampled_digest",
 ]

@@ -77,6 +77,14 @@ def test_another_task_s_result_is_not_overwritten(evaluated, digits_data, ema):
         evaluate.evaluate(task(digits_data, evaluated[0]), ema[0], "00" * 32)
 
 
+def test_a_result_over_other_text_features_is_another(evaluated, digits_data, ema, tmp_path):
+    shutil.copytree(digits_data, tmp_path / "data")
+    path = tmp_path / "data" / "val" / "0_0.npy"
+    np.save(path, np.load(path) + 1)
+    with pytest.raises(UsageError, match="val_data"):
+        evaluate.evaluate(task(tmp_path / "data", evaluated[0]), *ema)
+
+
 class Killed(BaseException):
     pass
 

@@ -123,6 +123,14 @@ def test_a_checkpoint_of_another_model_is_refused():
         trainer.load(1, parts, state)
 
 
+@pytest.mark.parametrize("first", [-1, 6, 1.0, "1", True, None, []])
+def test_a_checkpoint_that_began_at_no_step_is_refused(first):
+    trainer = Trainer(tiny_config(), 1)
+    parts, state = trainer.state()
+    with pytest.raises(DataError, match="began at"):
+        trainer.load(5, parts, {**state, "first_step": first})
+
+
 def test_loss_scale_halves_on_overflow_and_doubles_after_2000_good_steps():
     scale = LossScale()
     assert not scale.unscale({"w": paddle.to_tensor([1.0, float("inf")])})
