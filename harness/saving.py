@@ -8,10 +8,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
+
 from harness import checkpoints, runs
 from harness.errors import HarnessError
 from harness.progress import say
-from harness.step import Trainer
+from harness.step import NonFiniteLoss, Trainer
 
 NICE = 10  # a tenth of what a step's thread gets, where both want the same core
 
@@ -81,6 +83,12 @@ def _give_way() -> None:
 
 
 def _write(run: runs.Run, made: checkpoints.Checkpoint) -> None:
+    # A step whose gradients overflow has a loss yet: the next would find out, from this checkpoint.
+    if not all(np.isfinite(array).all() for array in made.parts["model"].values()):
+        raise NonFiniteLoss(
+            f"the weights of step {made.step} are not finite, and were not saved",
+            remedy="lower optim.lr, or check the data; the last checkpoint is untouched",
+        )
     checkpoints.save(
         run.checkpoint(made.step), made,
         config_digest=run.info["digest"], seed=run.seed, config=run.info["config"],

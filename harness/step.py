@@ -185,7 +185,7 @@ class Trainer:
 
 
 class NonFiniteLoss(HarnessError):
-    """Training diverged: NaN or infinity where the loss should be."""
+    """Training diverged: NaN or infinity where the loss, or a weight, should be."""
 
     exit_code = 4
 

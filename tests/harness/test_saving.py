@@ -3,12 +3,13 @@
 import errno
 import threading
 
+import numpy as np
 import pytest
 
 from harness import checkpoints, data, runs
 from harness.errors import EnvironmentFault
 from harness.saving import Saver
-from harness.step import Trainer
+from harness.step import NonFiniteLoss, Trainer
 from tests.fixtures import tiny_config
 from tests.harness.test_step import steps
 
@@ -37,6 +38,21 @@ def held(monkeypatch):
     monkeypatch.setattr(checkpoints, "save", waiting)
     yield go
     go.set()
+
+
+def test_weights_that_diverged_are_not_saved(run, source):
+    """Gradients may overflow where the loss does not: the next step's loss comes too late."""
+    trainer = Trainer(CONFIG, 1)
+    saver = Saver(run, trainer, before=lambda: None)
+    steps(trainer, source, 1)
+    saver.save()
+    steps(trainer, source, 1)
+    trainer.model.norm.bias.set_value(np.full(trainer.model.norm.bias.shape, np.nan, np.float32))
+    saver.save()
+    with pytest.raises(NonFiniteLoss, match="weights of step 2"):
+        saver.settle()
+    saver.close()
+    assert run.checkpoint_steps() == [1]
 
 
 def test_steps_go_on_meanwhile_and_do_not_show_in_what_is_written(run, source, held):
