@@ -219,6 +219,7 @@ def test_a_signal_saves_on_all_ranks_and_exits_75(train):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
+    assert errors.count("run the same command again") == 1, errors
     steps = runs.load(directory).checkpoint_steps()
     assert steps and checkpoints.check(directory / "checkpoints" / f"{steps[-1]:08d}")
 
