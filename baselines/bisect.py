@@ -61,8 +61,7 @@ def bisect(
     with {"log"}, git's own record of the search. UsageError if `bad` is not worse than `good`.
     """
     repository = Path(_git(repository, "rev-parse", "--show-toplevel"))
-    names = [f"{rev}^{{commit}}" for rev in (good, bad)]
-    commits = [_git(repository, "rev-parse", "--verify", name) for name in names]
+    commits = [_commit(repository, rev) for rev in (good, bad)]
     with tempfile.TemporaryDirectory(prefix="harness-bisect-") as folder:
         search = Search(
             config, str(data.resolve()), metric, until, folder, commits[0], tuple(overrides)
@@ -197,6 +196,15 @@ def _environment(source: Path) -> dict[str, str]:
     """Ours, with `source`'s packages first; without the GIT_* variables of a hook."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     return {**kept, "PYTHONPATH": str(source)}
+
+
+def _commit(repository: Path, rev: str) -> str:
+    try:
+        return _git(repository, "rev-parse", "--verify", f"{rev}^{{commit}}")
+    except UsageError:
+        raise UsageError(
+            f"{rev} is no commit of {repository}", remedy="`git log --oneline` lists them"
+        ) from None
 
 
 def _git(folder: Path, *arguments: str) -> str:

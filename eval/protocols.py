@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ def _check(p: Protocol) -> None:
         raise UsageError(f"protocol {p.name}: eta {p.eta} is not within 0..1")
     if p.eta and p.sampler != "ddim":
         raise UsageError(f"protocol {p.name}: eta belongs to ddim", remedy="leave it at 0")
+    if not math.isfinite(p.guidance_scale):
+        raise UsageError(f"protocol {p.name}: guidance_scale {p.guidance_scale} is not a number")
     if not 0.0 <= p.tome <= 0.75:
         raise UsageError(f"protocol {p.name}: a token merging ratio {p.tome} is not within 0..0.75")
     if p.seed < 0 or p.caption_seed < 0:

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import select
 import signal
 import sys
 
 import click
 
 from harness.errors import HarnessError
+from harness.progress import say
 
 # name -> (module with a click command called `command`, line in --help)
 COMMANDS = {
@@ -84,8 +87,12 @@ class _Signal(BaseException):
     """SIGTERM or Ctrl-C; not an Exception, so that nothing on the way takes it for an error."""
 
 
+_signals: list[str] = []  # names of those that came
+
+
 def _interrupt(number: int, _frame: object) -> None:
-    raise _Signal(signal.Signals(number).name)
+    _signals.append(signal.Signals(number).name)
+    raise _Signal
 
 
 def main() -> None:
@@ -95,25 +102,43 @@ def main() -> None:
             if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job
                 signal.signal(number, _interrupt)
         root(prog_name="harness")
-    except _Signal as received:
-        # Files appear whole or not at all, so there is nothing to put right.
-        _end(75, f"{received}: stopped; run the same command again")
-    except HarnessError as error:
-        _end(error.exit_code, f"error: {error}")
-    except BrokenPipeError:
-        # The reader of our output has gone (`harness config show | head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _exit(0)
-    except MemoryError:
-        _end(5, "error: out of memory; lower the batch sizes")
-    except Exception as error:
+    except SystemExit as leaving:
+        # click's own answer is 1 (`harness config show | head`).
+        if isinstance(leaving.__context__, BrokenPipeError) and _reader_has_gone():
+            _drop_output()
+            _exit(0)
+        raise
+    except BaseException as error:
+        if _signals:
+            # Inside an import, a signal comes out as any error at all. Files appear whole or not
+            # at all, so there is nothing to put right.
+            _end(75, f"{_signals[0]}: stopped; run the same command again")
+        if isinstance(error, HarnessError):
+            _end(error.exit_code, f"error: {error}")
+        if isinstance(error, MemoryError):
+            _end(5, "error: out of memory; lower the batch sizes")
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _drop_output()  # what stdout is redirected to may be what is full
+            _end(5, f"error: {error.strerror}; free some space and run the same command again")
         _tell_launcher(1, f"{type(error).__name__}: {error}")
         raise
 
 
+def _reader_has_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads: another broken pipe is no reason to end well."""
+    poll = select.poll()
+    poll.register(sys.__stdout__, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _drop_output() -> None:
+    """Let nothing that stdout still holds be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+
+
 def _end(code: int, message: str) -> None:
     if not _tell_launcher(code, message.removeprefix("error: ")):
-        print(f"harness: {message}", file=sys.stderr)
+        say(f"harness: {message}")
     _exit(code)
 
 

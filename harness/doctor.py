@@ -151,7 +151,7 @@ def _inception() -> Finding:
 def _data() -> Iterator[Finding]:
     for name, remedy in (
         ("digits", "make it with `harness data digits data/digits`"),
-        ("coco256_features", "see the README, 'Training on MS-COCO'"),
+        ("coco256_features", "get it with `harness data fetch` (151 GB)"),
     ):
         path = Path("data") / name
         present = (path / "train").is_dir() and (path / "empty_context.npy").is_file()

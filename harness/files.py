@@ -36,10 +36,12 @@ def writing(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
+        # What copytree raises is a list of (from, to, why), without a number.
+        several = isinstance(error, shutil.Error)
+        reason = str(error.args[0][0][2]) if several else error.strerror or str(error)
         remedy = (
             "free some space and run the same command again"
-            if error.errno in _FULL
+            if error.errno in _FULL or several and os.strerror(errno.ENOSPC) in reason
             else "choose a place that can be written, then run the same command again"
         )
         raise EnvironmentFault(f"cannot write {path}: {reason}", remedy=remedy) from error

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import parallel, rank_reports, rendezvous
-from harness.environment import default_threads
+from harness.environment import default_threads, has_gpu_build
 from harness.errors import EnvironmentFault, HarnessError, Interrupted, UsageError
 from harness.progress import say
 
@@ -75,6 +75,11 @@ def run(job: Job) -> str:
     """
     if job.nnodes > 1 and not job.master:
         raise UsageError("--nnodes needs --master HOST:PORT", remedy="the first machine's address")
+    if job.devices and not has_gpu_build():
+        raise EnvironmentFault(
+            f"--devices {job.devices} names GPUs; the paddle installed here is the CPU build",
+            remedy="`make install DEVICE=gpu`, or give --nproc alone",
+        )
     if job.meets_in_etcd and importlib.util.find_spec("etcd3") is None:
         raise EnvironmentFault(
             f"--master {job.master} needs the Python package etcd3, which is not installed",
@@ -143,7 +148,8 @@ def _run_once(job: Job, folder: Path) -> str | HarnessError:
     told = rank_reports.read_errors(reports)
     if asked:
         message = rank_reports.in_words(told) or "stopped"
-        return Interrupted(message, remedy="run the same command again to continue")
+        again = "run the same command again"  # what the ranks say has it already
+        return Interrupted(message, remedy=None if again in message else f"{again} to continue")
     # Paddle's own restarts leave reports of ranks that ended badly in a job that ended well.
     if code == 0 and (not told or job.meets_in_etcd):
         return rank_reports.read_result(reports)

@@ -18,13 +18,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from harness import rank_reports
 from harness.errors import EnvironmentFault, HarnessError, Interrupted, UsageError
 from harness.lifeline import Lifeline
+
+if TYPE_CHECKING:  # its threads must begin where signals are held (harness.environment)
+    import numpy as np
 
 _CHUNK = 4 << 20  # elements of one gloo all_gather: the same time as one large one, less memory
 _PATIENCE = 24 * 3600.0  # seconds that one rank may save or evaluate while others wait
@@ -94,6 +95,7 @@ class World:
         """Everybody's `values` (float32 or float64 [n], equal n), in order of rank."""
         if self.size == 1:
             return [values]
+        import numpy as np
         import paddle
         import paddle.distributed as dist
 
@@ -111,6 +113,8 @@ class World:
 
     def lead(self, value: float) -> float:
         """The value of the process that leads, on every process."""
+        import numpy as np
+
         return float(self.gather(np.array([value], np.float64))[0][0])
 
     def broadcast(self, values: np.ndarray, source: int) -> np.ndarray:
@@ -142,6 +146,8 @@ class World:
         owners: Mapping[str, int],
     ) -> dict[str, np.ndarray]:
         """Every array from its owner to everybody; `arrays` holds at least the own ones."""
+        import numpy as np
+
         found = {}
         for rank in range(self.size):
             names = [name for name in shapes if owners[name] == rank]

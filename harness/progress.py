@@ -83,8 +83,9 @@ class Progress:
 
 
 def say(message: str) -> None:
-    """One log line on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """One log line on stderr; where that cannot be written (`2>&1 | head`), work goes on."""
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -298,15 +298,21 @@ def recorded_threads(directory: Path) -> int | None:
 
 
 def find(paths: tuple[str, ...] = (), *, root: Path = ROOT) -> list[Run]:
-    """The runs named by `paths`, or every run under `root`, oldest first."""
+    """The runs named by `paths`, or every run under `root`, oldest first.
+
+    One that is named twice is one run: a gate would take its figures for independent ones.
+    """
     if paths:
-        return [load(path) for path in paths]
+        return list({run.directory.resolve(): run for run in map(load, paths)}.values())
     candidates = sorted(root.glob("*/run.json"), key=lambda p: (p.stat().st_mtime_ns, str(p)))
     if not candidates:
         raise UsageError(
             f"there is no run under {root}/", remedy="start one with `harness train CONFIG`"
         )
-    return [load(path.parent) for path in candidates]
+    try:
+        return [load(path.parent) for path in candidates]
+    except DataError as error:
+        raise DataError(error.message, remedy="name the runs to take, or move it away") from error
 
 
 def newest(*, root: Path = ROOT) -> Run:

@@ -193,6 +193,12 @@ def describe(request: Request) -> dict[str, Any]:
     return {"prompts": list(request.prompts), **shown}
 
 
+def check_output(output: Path) -> None:
+    """UsageError if `write` would refuse it, before anything is drawn."""
+    if output.suffix and output.suffix.lower() != ".png":
+        raise UsageError(f"{output}: images are written as .png", remedy="name a .png or a folder")
+
+
 def write(samples: Samples, output: Path, *, columns: int | None = None) -> list[Path]:
     """Write a .png (one image, or a grid of `columns`), or a directory of images; the paths."""
     from PIL import Image
@@ -204,8 +210,7 @@ def write(samples: Samples, output: Path, *, columns: int | None = None) -> list
             with files.atomic_path(output) as temporary:
                 Image.fromarray(samples.images[0]).save(temporary, format="PNG")
         return [output]
-    if output.suffix:
-        raise UsageError(f"{output}: images are written as .png", remedy="name a .png or a folder")
+    check_output(output)
     paths = [output / f"{number:06d}.png" for number in range(len(samples.images))]
     for path, image in zip(paths, samples.images, strict=True):
         with files.atomic_path(path) as temporary:

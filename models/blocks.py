@@ -66,8 +66,9 @@ class Block(nn.Layer):
             x = ops.cast(taken, x.dtype)
         x = self.attend(x, merging)
         early = merging is None or not merging.mlp  # a merged MLP needs every token in its place
-        x = self.feed(x[:, first:] if first and early else x, merging)
-        return x[:, first:] if first and not early else x
+        # Contiguous: paddle's own default, FLAGS_use_stride_kernel=1, makes a view of a slice.
+        x = self.feed(x[:, first:].contiguous() if first and early else x, merging)
+        return x[:, first:].contiguous() if first and not early else x
 
     def attend(self, x, merging=None):
         """x [B, L, D] with its attention branch: the one place where tokens see each other.

@@ -109,11 +109,12 @@ def extract(images, captions, vae, text_encoder, tokenizer, output, split, size,
 @click.option("--full", is_flag=True, help="Read every file, and note the data's digest.")
 @directory_option("--text-encoder", help="Hold empty_context against this CLIP text encoder.")
 @directory_option("--tokenizer", help="Its tokenizer's folder.  [default: found beside it]")
-@click.option("--latent-scale", type=click.FloatRange(min=0, min_open=True), default=0.23010,
-              show_default=True, help="What the training config multiplies latents by.")
+@click.option("--latent-scale", type=click.FloatRange(min=0, min_open=True),
+              help="What the training config multiplies latents by.  [default: what the data set "
+              "states in dataset.json, else 0.2301]")
 @json_option
 def check(directory: Path, full: bool, text_encoder: Path | None, tokenizer: Path | None,
-          latent_scale: float, as_json: bool) -> None:
+          latent_scale: float | None, as_json: bool) -> None:
     """Check the data in DIR (either form) and print which data it is; lists every fault.
 
     Without --full: numbering, every file's size, and 256 images' content. Exit code 4

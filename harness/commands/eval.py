@@ -47,9 +47,9 @@ def command(
     """Evaluate RUN (default: the run under runs/ that was worked on last).
 
     Samples come from EMA weights for val captions. A protocol fixes everything
-    else; an override gives the result another protocol name. The result is written
-    to RUN/eval/; the same command again continues, or prints what is there.
-    Several workers (--nproc 8) share the samples, and the figures are the same.
+    else; an override gives the result another protocol name. With --fid the result
+    is written to RUN/eval/; the same command again continues, or prints what is
+    there. Several workers (--nproc 8) share the samples, and the figures are the same.
     """
     from harness import environment, launch, parallel, rank_reports, runs
 

@@ -54,6 +54,7 @@ def command(
     environment.require_paddle()
     from harness import samples
 
+    samples.check_output(output)
     asked = [*prompts, *(samples.read_prompts(prompt_file) if prompt_file else [])]
     request = samples.Request(
         asked, count, guidance, steps, sampler, seed=seed, tome=tome, tome_mlp=tome_mlp,

@@ -20,6 +20,7 @@ from harness.errors import DataError, EnvironmentFault
 
 # MS-COCO 2014: (images, captions) of each split's annotation file.
 COCO = {"train": (82_783, 414_113), "val": (40_504, 202_654)}
+LATENT_SCALE = 0.23010  # of the COCO configs
 # Scaled latents should have a standard deviation near 1; a VAE or a scale that is not
 # the one meant is off by more than this.
 _STD_RANGE = (0.5, 2.0)
@@ -57,13 +58,14 @@ class Report:
 
 
 def check(
-    directory: Path, *, full: bool = False, latent_scale: float = 0.23010,
+    directory: Path, *, full: bool = False, latent_scale: float | None = None,
     moments_shape: tuple[int, int, int] | None = None,
     context_shape: tuple[int, int] | None = None, empty_caption: np.ndarray | None = None,
 ) -> Report:
     """Check the data in `directory`, plain or packed.
 
-    Shapes that are not given are those that most of a sample of files have.
+    Shapes that are not given are those that most of a sample of files have; the latent scale
+    is then what the data set states (dataset.json), else MS-COCO's.
     `empty_caption`: what a text encoder makes of '', float32 [T, D], to hold
     empty_context against. A full check without faults notes the digest in the
     directory, so that runs record it. EnvironmentFault if there is no data.
@@ -74,6 +76,7 @@ def check(
                                remedy="`harness data fetch DIR` gets coco256_features")
     is_packed = packed.is_packed(directory)
     report = Report(directory, "packed" if is_packed else "plain", full)
+    latent_scale = latent_scale or _stated_scale(directory)
     names = [name for name in ("train", "val") if (directory / name).is_dir()]
     if "train" not in names:
         report.fault(directory / "train", "is missing")
@@ -89,6 +92,13 @@ def check(
     _check_prompts(report, empty_caption)
     _conclude(report)
     return report
+
+
+def _stated_scale(directory: Path) -> float:
+    path = directory / "dataset.json"
+    stated = files.read_json(path) if path.is_file() else None
+    scale = stated.get("latent_scale") if isinstance(stated, dict) else None
+    return scale if isinstance(scale, float) and scale > 0 else LATENT_SCALE
 
 
 def _check_plain(report: Report, names: list[str], latent_scale: float) -> None:

@@ -51,8 +51,8 @@ def pack(source: Path, target: Path, *, context_dtype: str = "float32",
     source, target = Path(source), Path(target)
     _refuse(source, target, context_dtype)
     work = target.with_name(f".{target.name}.packing")
+    moments_shape, context_shape = shapes(source)
     with runs.locked(work):
-        moments_shape, context_shape = shapes(source)
         plan = Packing(source, work, moments_shape, context_shape, context_dtype, shard_bytes)
         splits = [name for name in ("train", "val") if (source / name).is_dir()]
         opened = {

@@ -131,7 +131,7 @@ def test_a_bad_commit_that_is_no_worse_is_refused(history, features):
 
 def test_unknown_revisions_are_refused(history, features):
     process = bisect(history, features, "--good", "nowhere", "--bad", "HEAD")
-    assert_one_line_error(process, 2, "git rev-parse")
+    assert_one_line_error(process, 2, "nowhere is no commit of")
 
 
 def append(path, text):

@@ -41,6 +41,15 @@ def test_a_slow_run_exits_3_and_is_reported_everywhere(place, tmp_path):
     assert "::error title=" in process.stderr
 
 
+def test_a_run_given_several_times_is_one_run(place, tmp_path):
+    process = harness("check", "slow", "slow", "./slow", "--baseline", "n", "--json", cwd=place)
+    shown = {one["metric"]: one for one in json.loads(process.stdout)["verdicts"]}
+    assert shown["throughput"]["n"] == [5, 1]
+    process = harness("baseline", "record", "b0", "b1", "b2", "b2", "b2", "--name", "t",
+                      "--dir", tmp_path, cwd=place)
+    assert process.returncode == 0 and "throughput is left out" in process.stderr
+
+
 def test_usage_errors(place):
     assert_one_line_error(harness("check", "b0", "--baseline", "m", cwd=place), 2, "recorded: n")
     assert_one_line_error(harness("check", "x", "--baseline", "n", cwd=place), 2, "not a run")

@@ -61,6 +61,8 @@ def test_reseeding_says_so():
     ({"name": "coco-ddim50", "sampler": "euler"}, "sampler 'euler'"),
     ({"name": "coco-ddim50", "eta": 1.5}, "eta 1.5"),
     ({"name": "coco-dpm50", "eta": 0.5}, "eta belongs to ddim"),
+    ({"name": "coco-ddim50", "guidance_scale": float("nan")}, "guidance_scale nan"),
+    ({"name": "coco-ddim50", "guidance_scale": float("inf")}, "guidance_scale inf"),
 ])
 def test_impossible_protocols_are_refused(arguments, said):
     with pytest.raises(UsageError) as error:

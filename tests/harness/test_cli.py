@@ -97,12 +97,50 @@ def test_shell_completion_knows_commands_and_configs(shell):
     assert "small_deep" in found.stdout
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    command = f"{sys.executable} -m harness config show small | head -1"
-    process = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, env=environment(), cwd=ROOT
+def shell(command):
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m harness {command}"],
+        capture_output=True, text=True, env=environment(), cwd=ROOT,
     )
-    assert "Traceback" not in process.stderr and "digest" in process.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    for _ in range(3):  # which of the two is quicker is chance
+        process = shell("config show small | head -1")
+        assert process.returncode == 0, process.stderr
+        assert "Traceback" not in process.stderr and "digest" in process.stdout
+    assert shell("--help | true").returncode == 0
+
+
+def test_a_full_disk_under_stdout_is_an_expected_error():
+    assert_one_line_error(shell("config list > /dev/full"), 5, "No space left on device")
+    assert shell("train smal 2> /dev/full").returncode == 2
+
+
+SWALLOWED = """
+import signal
+from harness import cli
+def importing(prog_name):
+    try:
+        signal.raise_signal(signal.SIG{name})
+    except BaseException:
+        raise {error}("initialization failed")
+cli.root = importing
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+@pytest.mark.parametrize(
+    "error", ["ImportError", "BaseException", "cli.HarnessError"], ids=lambda name: name
+)
+def test_a_signal_that_an_import_turns_into_another_error_ends_with_75(name, error):
+    process = subprocess.run(
+        [sys.executable, "-c", SWALLOWED.format(name=name, error=error)],
+        capture_output=True, text=True, env=environment(), cwd=ROOT,
+    )
+    assert process.returncode == 75, process.stderr
+    assert process.stderr == f"harness: SIG{name}: stopped; run the same command again\n"
 
 
 def test_doctor_reports_each_part():

@@ -37,3 +37,4 @@ def test_missing_weights_and_data_are_notes_with_remedies(monkeypatch, tmp_path)
     found = {finding.what: finding for finding in doctor.examine()}
     assert "harness fetch inception" in found["inception weights"].remedy
     assert "harness data digits" in found["data digits"].remedy
+    assert "harness data fetch" in found["data coco256_features"].remedy

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import paddle
@@ -12,7 +13,7 @@ import pytest
 from harness import exporting, importing, runs, samples
 from harness.errors import DataError, EnvironmentFault, UsageError
 from models import autoencoder, pipeline_parts
-from tests.command import assert_one_line_error, harness
+from tests.command import ROOT, assert_one_line_error, environment, harness
 from tests.pipelines import ASSETS, CONFIG, PROMPTS, official_weights, write_run
 from tests.weights_files import torch_saves
 
@@ -97,6 +98,23 @@ def test_the_tutorials_snippet(pipe, drawn):
     assert pipe.unet.tome[0].mlp
     pipe.remove_tome()
     assert np.array_equal(call(pipe, drawn.noise)[0], plain)
+
+
+def test_the_snippet_in_the_docs_runs_in_a_process_of_its_own(exported, tmp_path):
+    """With paddle's flags as they are for everybody, and nothing of ours imported before it."""
+    text = (ROOT / "docs" / "weights.md").read_text()
+    start = text.index("    import zlib")
+    snippet = textwrap.dedent(text[start : text.index("\n\n", start)])
+    small = "height=64, width=64, num_inference_steps=2"
+    snippet = snippet.replace("(DIR)", f"({str(exported['ldm'])!r})").replace(
+        "guidance_scale=7.5", f"guidance_scale=7.5, {small}"
+    )
+    plain = {key: value for key, value in environment().items() if not key.startswith("FLAGS_")}
+    done = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=tmp_path, env=plain, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "elephant.png").stat().st_size > 100
 
 
 def test_a_pipeline_saved_again_is_the_same(pipe, drawn, tmp_path):

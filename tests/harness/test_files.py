@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import stat
 
 import numpy as np
@@ -55,6 +56,20 @@ def test_at_every_failing_call_the_file_is_the_old_or_the_new(tmp_path, number, 
         if injector.count < at:
             break
     assert at > 5 and path.read_text() == "new"
+
+
+def test_of_a_tree_that_cannot_be_copied_the_first_reason_is_told(tmp_path):
+    (tmp_path / "from").mkdir()
+    for name in "ab":
+        (tmp_path / "from" / name).touch()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(EnvironmentFault) as error, files.writing(tmp_path / "to"):
+        shutil.copytree(tmp_path / "from", tmp_path / "to", copy_function=full)
+    assert error.value.message.endswith("No space left on device")
+    assert error.value.remedy.startswith("free some space")
 
 
 def test_staged_directories_appear_whole(tmp_path):

@@ -99,6 +99,12 @@ def test_what_the_ranks_errors_amount_to(tmp_path, reports, silent, code, kind):
     assert type(error) is kind and error.exit_code == code
 
 
+def test_devices_need_paddles_gpu_build(monkeypatch):
+    monkeypatch.setattr(launch, "has_gpu_build", lambda: False)
+    with pytest.raises(EnvironmentFault, match="--devices 0,2 names GPUs"):
+        launch.run(Job((), nproc=2, devices="0,2"))
+
+
 def test_a_launcher_that_started_nobody_is_quoted(tmp_path):
     (tmp_path / "launcher").write_text("starting\nno port is free\n\n")
     error = launch._failure(1, [], "", tmp_path / "launcher")

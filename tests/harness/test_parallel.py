@@ -4,6 +4,8 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -217,6 +219,7 @@ def test_a_signal_saves_on_all_ranks_and_exits_75(train):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
+    assert errors.count("run the same command again") == 1, errors
     steps = runs.load(directory).checkpoint_steps()
     assert steps and checkpoints.check(directory / "checkpoints" / f"{steps[-1]:08d}")
 
@@ -286,3 +289,9 @@ def test_shares_that_cannot_be_are_refused_with_those_that_can():
         parallel.local_share(6, 1, World(0, 4))
     with pytest.raises(UsageError, match="possible: 1, 2, 3, 6"):
         parallel.local_share(12, 4, World(0, 2))
+
+
+def test_numpy_waits_for_require_paddle():
+    """Its threads take signals that are held for paddle's import, if they began before."""
+    code = "import sys, harness.launch, harness.parallel\nsys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=command.environment()).returncode == 0

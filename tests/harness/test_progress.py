@@ -39,3 +39,21 @@ def test_on_a_terminal_a_bar_is_drawn():
     os.close(terminal)
     drawn = os.read(main, 10_000).decode()
     assert "bar" in drawn and "3/3" in drawn and "\r" in drawn
+
+
+def test_work_goes_on_where_nobody_reads_its_log():
+    """`harness train ... 2>&1 | head`: the reader has what it wanted, training has not."""
+    import os
+    import subprocess
+    import sys
+
+    from tests.command import environment
+
+    reader, log = os.pipe()
+    os.close(reader)
+    code = "from harness.progress import say\nsay('a line')\nsay('another')\nprint('done')"
+    process = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=log, env=environment(),
+    )
+    os.close(log)
+    assert (process.returncode, process.stdout) == (0, b"done\n")

@@ -147,6 +147,14 @@ def test_the_lock_of_a_directory_that_was_taken_away_is_not_held(tmp_path, monke
             pass
 
 
+def test_a_broken_run_among_all_is_named_with_a_remedy(tmp_path):
+    begin(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "run.json").write_text("{}")
+    with pytest.raises(DataError, match="b/run.json is not a run.*; name the runs"):
+        runs.find(root=tmp_path)
+
+
 def test_find_newest_remove(tmp_path):
     with pytest.raises(UsageError, match="there is no run under"):
         runs.find(root=tmp_path)
@@ -154,6 +162,8 @@ def test_find_newest_remove(tmp_path):
         run = begin(tmp_path / name)
         os.utime(run.directory / "run.json", (number, number))
     assert [run.name for run in runs.find(root=tmp_path)] == ["b", "a"]
+    named = runs.find((str(tmp_path / "a"), str(tmp_path / "b"), f"{tmp_path}/b/../a/"))
+    assert sorted(run.directory.resolve().name for run in named) == ["a", "b"]
     assert runs.newest(root=tmp_path).name == "a"
     runs.remove(tmp_path / "a")
     assert sorted(os.listdir(tmp_path)) == ["b"]

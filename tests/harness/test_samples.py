@@ -183,3 +183,6 @@ def test_the_command(run, folder, tmp_path):
     output = tmp_path / "b.png"
     refused = harness("sample", folder, "a three", "--vae", ASSETS / "vae", "-o", output)
     assert_one_line_error(refused, 2, "--vae belongs to a run")
+    refused = harness("sample", run.directory, "a three", "-o", tmp_path / "c.jpg")
+    assert_one_line_error(refused, 2, "written as .png")
+    assert "image/s" not in refused.stderr  # told before anything is drawn

@@ -42,6 +42,27 @@ def relative(found, wanted):
     return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
 
 
+@pytest.mark.parametrize("tome", [
+    {"ratio": 0.0}, {"ratio": 0.5}, {"ratio": 0.5, "merge_mlp": True},
+])
+def test_paddles_own_flags_change_no_bit(tome):
+    """A script with a ppdiffusers pipeline sets none: there, a slice is a view."""
+    model = tiny()
+    weights.load_official(model, oracle.lively_weights(model))
+    model.apply_tome(**tome)
+    b = tensors()
+    flag = "FLAGS_use_stride_kernel"
+    before, found = paddle.get_flags(flag), []
+    try:
+        for value in (False, True):
+            paddle.set_flags({flag: value})
+            with paddle.no_grad():
+                found.append(predict(model, b).numpy())
+    finally:
+        paddle.set_flags(before)
+    assert np.array_equal(*found)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

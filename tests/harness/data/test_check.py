@@ -147,6 +147,15 @@ def test_whole_sets_that_do_not_fit(directory):
         check.check(directory / "nothing")
 
 
+def test_latents_are_held_against_the_scale_that_the_data_set_states(directory):
+    stated = directory / "dataset.json"
+    stated.write_text(json.dumps({"dataset": "digits", "latent_scale": 0.0023}))
+    assert "scaled by 0.0023" in str(check.check(directory).faults)
+    assert not check.check(directory, latent_scale=0.2301).faults
+    stated.write_text("[]")
+    assert not check.check(directory).faults
+
+
 def test_the_empty_context_is_held_against_a_text_encoders(directory):
     expected = np.zeros(CONTEXT, np.float32)
     assert not check.check(directory, empty_caption=expected).faults

@@ -8,7 +8,7 @@ import pytest
 
 from harness import data, files
 from harness.data import pack, packed
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, EnvironmentFault, UsageError
 from tests import command
 from tests.fixtures import tiny_config, write_features
 
@@ -175,6 +175,9 @@ def test_nothing_is_overwritten(features, packed_features, tmp_path):
         pack.pack(packed_features, tmp_path / "again")
     with pytest.raises(UsageError, match="inside"):
         pack.pack(features, features / "packed")
+    with pytest.raises(EnvironmentFault, match="neither"):
+        pack.pack(tmp_path / "nothing", tmp_path / "out")
+    assert not list(tmp_path.glob(".out*"))
 
 
 def test_unsound_data_is_not_packed(tmp_path):
