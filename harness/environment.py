@@ -122,6 +122,10 @@ def require_paddle(*, deterministic: bool = True, recorded: int | None = None) -
     try:
         # Paddle warns on stderr of every OMP_NUM_THREADS above 1; ours is meant.
         with _signals_held(), contextlib.redirect_stderr(io.StringIO()):
+            # First: libpaddle.so has a zlib of its own, which the system's would call parts of if
+            # it came later; Pillow then crashes when it writes a PNG.
+            import zlib  # noqa: F401
+
             import paddle  # noqa: F401
 
             # Paddle takes SIGTERM for itself: it prints a stack from inside the handler, which
