@@ -113,7 +113,8 @@ def measure(run: runs.Run, step: int) -> Measured:
         if peaks:
             values[key] = Value(float(max(peaks)))
     curve = _loss_curve(run, step)
-    if curve:
+    # A run that was stopped before has a loss that was still falling, not a worse one.
+    if curve and max(run.checkpoint_steps(), default=0) >= step:
         tail = [float.fromhex(text) for _, text in curve[-max(1, len(curve) // 4):]]
         values["train_loss"] = Value(math.fsum(tail) / len(tail))
     values |= _quality(run, step)
