@@ -119,8 +119,8 @@ class AdamW:
 
     def state(self) -> dict[str, np.ndarray]:
         """Moments as `moment1.<parameter>` and `moment2.<parameter>`, float32 (copies)."""
-        found = {f"moment1.{n}": t.numpy() for n, t in self._moment1.items()}
-        return found | {f"moment2.{n}": t.numpy() for n, t in self._moment2.items()}
+        moments = {f"moment1.{n}": t for n, t in self._moment1.items()}
+        return rows.copies(moments | {f"moment2.{n}": t for n, t in self._moment2.items()})
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from what `state()` gave; DataError names what does not fit."""

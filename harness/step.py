@@ -17,6 +17,7 @@ from harness.data import Batch
 from harness.errors import DataError, EnvironmentFault, HarnessError
 from harness.optim import AdamW, clip_by_global_norm, learning_rate, load_weights
 from harness.parallel import World, check_shards
+from models import rows
 from models.diffusion import Schedule
 from models.ema import EMA
 from models.uvit import UViT
@@ -150,7 +151,7 @@ class Trainer:
         for k in ("moment1", "moment2"):
             own = {n.removeprefix(f"{k}."): a for n, a in optimizer.items() if n.startswith(k)}
             moments |= {f"{k}.{n}": a for n, a in self._whole(own).items()}
-        weights = {n: t.numpy() for n, t in self.optimizer.weights().items()}
+        weights = rows.copies(self.optimizer.weights())
         parts = {"model": self._whole(weights), "ema": self.average(), "optimizer": moments}
         state: dict[str, Any] = {"loss_scale": self.scale.state() if self.scale else None}
         return parts, state | ({"first_step": self.first_step} if self.first_step else {})

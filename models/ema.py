@@ -55,7 +55,7 @@ class EMA:
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of the average: parameter name -> float32 array in the model's own layout."""
-        return {name: shadow.numpy() for name, shadow in self.shadow.items()}
+        return rows.copies(self.shadow)
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from what `state()` gave. DataError lists every name or shape that is wrong."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -76,6 +76,15 @@ def shared_flat(work: Callable[..., object], groups: Sequence[Sequence[np.ndarra
             work(*part)
 
     shared(some, len(parts))
+
+
+def copies(tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
+    """Numpy copies of tensors by name; of float32 ones on a CPU, by all threads."""
+    if not all(map(tuned, tensors.values())):
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+    found = {name: np.empty(tensor.shape, np.float32) for name, tensor in tensors.items()}
+    shared_flat(np.copyto, [(found[name], array(tensor)) for name, tensor in tensors.items()])
+    return found
 
 
 def column_sums(work: Callable[[slice, np.ndarray], object], rows: int, *shape: int) -> np.ndarray:

@@ -1,3 +1,4 @@
+import numpy as np
 import paddle
 import pytest
 
@@ -33,3 +34,18 @@ def test_array_shares_the_tensors_memory():
     x = paddle.zeros([2, 3, 4])
     rows.array(x)[1, 2] = 7
     assert x.numpy()[1, 2].tolist() == [7] * 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_copies_stay_when_the_tensors_change(monkeypatch, dtype):
+    monkeypatch.setattr(rows, "PART", 7)
+    random = np.random.default_rng(0)
+    values = {str(shape): random.standard_normal(shape).astype(dtype)
+              for shape in [(), (1,), (5, 4), (50,)]}
+    tensors = {name: paddle.to_tensor(value) for name, value in values.items()}
+    found = rows.copies(tensors)
+    for tensor in tensors.values():
+        tensor.set_value(paddle.zeros_like(tensor))
+    assert found.keys() == values.keys()
+    assert all(np.array_equal(found[n], v) and found[n].shape == v.shape and
+               found[n].dtype == v.dtype for n, v in values.items())
