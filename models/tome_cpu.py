@@ -72,6 +72,7 @@ def match(
 
 @njit(inline="always")
 def inverse_length(row):
+    """One over the Euclidean length of a token, float32 [D]."""
     total = F(1e-12)
     for j in range(row.size):
         total += row[j] * row[j]

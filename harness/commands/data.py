@@ -111,7 +111,7 @@ def extract(images, captions, vae, text_encoder, tokenizer, output, split, size,
 @directory_option("--tokenizer", help="Its tokenizer's folder.  [default: found beside it]")
 @click.option("--latent-scale", type=click.FloatRange(min=0, min_open=True),
               help="What the training config multiplies latents by.  [default: what the data set "
-              "states in dataset.json, else 0.2301]")
+              "states in dataset.json, else MS-COCO's]")
 @json_option
 def check(directory: Path, full: bool, text_encoder: Path | None, tokenizer: Path | None,
           latent_scale: float | None, as_json: bool) -> None:

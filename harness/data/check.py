@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from harness import files
+from harness.configs.schema import Diffusion
 from harness.data import check_files, features, identity, packed
 from harness.data.check_files import Statistics
 from harness.errors import DataError, EnvironmentFault
 
 # MS-COCO 2014: (images, captions) of each split's annotation file.
 COCO = {"train": (82_783, 414_113), "val": (40_504, 202_654)}
-LATENT_SCALE = 0.23010  # of the COCO configs
 # Scaled latents should have a standard deviation near 1; a VAE or a scale that is not
 # the one meant is off by more than this.
 _STD_RANGE = (0.5, 2.0)
@@ -95,10 +95,12 @@ def check(
 
 
 def _stated_scale(directory: Path) -> float:
+    """What the data set says that its latents are multiplied by, else the COCO configs' scale."""
     path = directory / "dataset.json"
     stated = files.read_json(path) if path.is_file() else None
     scale = stated.get("latent_scale") if isinstance(stated, dict) else None
-    return scale if isinstance(scale, float) and scale > 0 else LATENT_SCALE
+    sound = type(scale) in (int, float) and 0 < scale < 1e6
+    return float(scale) if sound else Diffusion().latent_scale
 
 
 def _check_plain(report: Report, names: list[str], latent_scale: float) -> None:
