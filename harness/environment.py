@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
+from harness import machine
 from harness.errors import EnvironmentFault
 
 # Stride kernels turn transposes into views that every consumer then copies
@@ -44,6 +45,7 @@ RECORDED = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "MKL_CBWR",
+    "MKL_DEBUG_CPU_TYPE",
     "FLAGS_use_stride_kernel",
     "FLAGS_use_mkldnn",
     *_DETERMINISTIC_GPU,
@@ -76,6 +78,8 @@ def prepare(
     os.environ.setdefault("OMP_NUM_THREADS", str(recorded or default_threads()))
     for name, value in _ALWAYS.items():
         os.environ.setdefault(name, value)
+    if path := machine.mkl_cpu_type(machine.cpu()):
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", path)
     if deterministic and has_gpu_build():
         for name, value in _DETERMINISTIC_GPU.items():
             os.environ.setdefault(name, value)

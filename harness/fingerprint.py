@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import environment
+from harness import environment, machine
 
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "scipy", "scikit-learn", "safetensors",
              "numba", "llvmlite")
@@ -43,23 +43,7 @@ def device_name() -> str:
 
     if paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count():
         return str(paddle.device.cuda.get_device_name())
-    return cpu_name()
-
-
-def cpu_name() -> str:
-    """The CPU's model and the vector extensions that choose MKL's kernels."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or "unknown"
-    fields = dict(
-        (key.strip(), value.strip())
-        for key, _, value in (line.partition(":") for line in text.splitlines())
-        if value
-    )
-    flags = set(fields.get("flags", "").split())
-    vector = next((f for f in ("amx_tile", "avx512f", "avx2", "avx") if f in flags), "no vectors")
-    return f"{fields.get('model name', 'unknown')} ({vector})"
+    return machine.cpu_name()
 
 
 def version(package: str) -> str | None:

@@ -235,11 +235,16 @@ def _remove_leftovers(directory: Path) -> None:
 def stack_differences(run: Run, fingerprint: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Entry -> (at the run's beginning, in `fingerprint`) where the two differ.
 
-    What the run did not record (an older harness, an import) is not known to differ.
+    What the run did not record (an older harness, an import) is not known to differ, except an
+    environment variable: one that the harness did not know when the run began, it did not set.
     """
     recorded = run.info["fingerprint"]
+    environment = any(key.startswith("env.") for key in recorded)  # an import has none
     found = configs.differences(recorded, fingerprint)
-    return {key: values for key, values in found.items() if key in recorded}
+    return {
+        key: values for key, values in found.items()
+        if key in recorded or environment and key.startswith("env.")
+    }
 
 
 def note_stack(run: Run, step: int, fingerprint: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
