@@ -132,17 +132,30 @@ def require_paddle(*, deterministic: bool = True, recorded: int | None = None) -
 
             import paddle  # noqa: F401
 
-            # Paddle takes SIGTERM for itself: it prints a stack from inside the handler, which
-            # allocates and so can wait for ever. What Python had set is set again.
-            if threading.current_thread() is threading.main_thread():
-                former = signal.getsignal(signal.SIGTERM)
-                signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)
+            _take_signals_back()
     except ImportError as error:
         raise EnvironmentFault(
             f"paddle cannot be imported: {error}",
             remedy="install it with `make install` (or `pip install 'uvit-harness[cpu]'`); "
             "`harness doctor` tells more",
         ) from error
+
+
+def _take_signals_back() -> None:
+    """Have signals do what Python set them to do, from here on and for good.
+
+    Paddle handles SIGTERM and crashes itself: it prints a stack from inside the handler, which
+    allocates and so can wait for ever. paddlenlp (and so ppdiffusers) has paddle drop its handlers
+    when it is imported, which gives SIGTERM back to the kernel's default whatever handler was set
+    meanwhile, while Python goes on naming that one. So they are dropped now, and never again.
+    """
+    import paddle
+
+    paddle.disable_signal_handler()
+    paddle.disable_signal_handler = lambda: None
+    if threading.current_thread() is threading.main_thread():
+        former = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)
 
 
 @contextlib.contextmanager

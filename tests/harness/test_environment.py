@@ -20,3 +20,28 @@ def test_png_files_can_be_written_after_paddle_is_imported():
         [sys.executable, "-c", WRITES_A_PNG], env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+# What the kernel would do, not what Python believes it set.
+CAUGHT = """
+import signal
+from harness import environment
+def caught(number):
+    with open("/proc/self/status") as status:
+        mask = next(line.split()[1] for line in status if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+signal.signal(signal.SIGTERM, lambda *_: None)
+environment.require_paddle()
+assert caught(signal.SIGTERM), "after paddle"
+import ppdiffusers, paddlenlp
+assert caught(signal.SIGTERM), "after ppdiffusers"
+assert caught(signal.SIGINT)
+assert not caught(signal.SIGSEGV), "a crash ends the process"
+"""
+
+
+def test_imports_leave_the_signals_to_their_handlers():
+    done = subprocess.run(
+        [sys.executable, "-c", CAUGHT], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
