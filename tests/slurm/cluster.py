@@ -7,8 +7,8 @@ of its own, so nothing of a Slurm that the machine may have is used or touched. 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -82,11 +82,11 @@ class Slurm:
         path = self.folder / f"slurm-{number}.out"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def wait(self, number: str, *states: str, seconds: float = 200) -> None:
+    def wait(self, number: str, *states: str, seconds: float = 400) -> None:
         """Until the job is in one of `states`; an AssertionError with its log if that stays out."""
         self.until(number, lambda: self.job(number)["JobState"] in states, seconds)
 
-    def until(self, number: str, met: Callable[[], object], seconds: float = 200) -> None:
+    def until(self, number: str, met: Callable[[], object], seconds: float = 400) -> None:
         """Until `met`; an AssertionError with what is known of the job if that stays out."""
         end = time.monotonic() + seconds
         while not met():
@@ -106,7 +106,7 @@ def cluster(*, nodes: int = 2, cpus: int = 1, **environment: str) -> Iterator[Sl
         folder.chmod(0o755)  # munged wants its socket where all may reach it
         port, *ports = _free_ports(1 + nodes)
         names = [_address(), *(f"n{number}" for number in range(2, nodes + 1))]
-        conf = _CONF.format(port=port, user=getpass.getuser(), folder=folder)
+        conf = _CONF.format(port=port, user=pwd.getpwuid(os.geteuid()).pw_name, folder=folder)
         for name, own in zip(names, ports, strict=True):
             place = f"NodeHostname=localhost NodeAddr=127.0.0.1 Port={own}"
             conf += f"NodeName={name} {place} CPUs={cpus}\n"
@@ -119,7 +119,7 @@ def cluster(*, nodes: int = 2, cpus: int = 1, **environment: str) -> Iterator[Sl
         }
         slurm = Slurm(folder, variables)
         daemons: list[subprocess.Popen[bytes]] = []
-        stack.callback(_end, variables["SLURM_CONF"], daemons)
+        stack.callback(_end, slurm, daemons)
         munge = [f"--{key}-file={folder}/munge.{key}" for key in ("pid", "log", "seed")]
         munge += [f"--key-file={folder}/key", f"--socket={folder}/munge.socket"]
         for command in (
@@ -127,9 +127,9 @@ def cluster(*, nodes: int = 2, cpus: int = 1, **environment: str) -> Iterator[Sl
             *(["slurmd", "-D", "-N", name] for name in names),
         ):
             with open(folder / f"{command[0]}.said", "ab") as said:
-                daemons.append(
-                    subprocess.Popen(command, env=variables, stdout=said, stderr=said)
-                )
+                daemons.append(subprocess.Popen(
+                    command, cwd=folder, env=variables, stdout=said, stderr=said
+                ))
         _await_nodes(slurm, nodes)
         yield slurm
 
@@ -145,16 +145,23 @@ def _await_nodes(slurm: Slurm, nodes: int) -> None:
             told = slurm.call("sinfo", "--Node", "--noheader", "--format=%T")
 
 
-def _end(conf: str, daemons: list[subprocess.Popen[bytes]]) -> None:
-    """Kill the daemons and whatever their jobs left: all that has this cluster's environment."""
-    found: list[psutil.Process] | None = None
-    while found != []:
-        found = []
-        for process in psutil.process_iter():
+def running(slurm: Slurm) -> list[psutil.Process]:
+    """The daemons and all that their jobs started, however it was detached since."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            conf = process.environ().get("SLURM_CONF")
+            # slurmstepd writes its title over its environment.
+            if conf == slurm.environment["SLURM_CONF"] or process.cwd() == str(slurm.folder):
+                found.append(process)
+    return found
+
+
+def _end(slurm: Slurm, daemons: list[subprocess.Popen[bytes]]) -> None:
+    while found := running(slurm):
+        for process in found:
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("SLURM_CONF") == conf:
-                    process.kill()
-                    found.append(process)
+                process.kill()
         psutil.wait_procs(found, timeout=5)
     for daemon in daemons:
         daemon.wait()
