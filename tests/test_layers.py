@@ -17,7 +17,7 @@ LEVELS = {
     "harness.errors": 0, "harness.machine": 0, "harness.files": 0, "harness.seeds": 0, "harness.configs": 0,
     "harness.runs": 0, "harness.environment": 0, "harness.fingerprint": 0,
     "harness.progress": 0, "harness.unpickle": 0, "harness.compare": 1, "harness.lines": 0,
-    "harness.lock": 0, "harness.tensor_files": 0,
+    "harness.lock": 0, "harness.wording": 0, "harness.tensor_files": 0,
     "harness.fold": 1, "harness.lifeline": 1, "harness.rank_reports": 1,
 }
 

@@ -23,6 +23,7 @@ from harness.data import annotations, features, images
 from harness.data.annotations import Item
 from harness.errors import DataError, EnvironmentFault, UsageError
 from harness.progress import Progress
+from harness.wording import counted
 
 _DECODERS = 8  # threads; images are decoded without Python's lock
 _AHEAD = 2  # blocks decoded ahead of the device
@@ -161,7 +162,8 @@ def run(job: Job, items: list[Item], models: Models, *, part: tuple[int, int] = 
             if written:
                 written.result()
     if unreadable:
-        raise DataError(f"{len(unreadable)} images cannot be used: {'; '.join(unreadable)}",
+        raise DataError(f"{counted(len(unreadable), 'image')} cannot be used: "
+                        f"{'; '.join(unreadable)}",
                         remedy="mend or leave out these images, then run the same command again")
 
 

@@ -12,6 +12,7 @@ from harness import seeds
 from harness.configs import Config
 from harness.data.features import Split, empty_context, open_split
 from harness.errors import DataError
+from harness.wording import counted
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Sampling:
     def __init__(self, split: Split, *, seed: int, global_batch_size: int):
         if len(split) < global_batch_size:
             raise DataError(
-                f"{split.directory} has {len(split)} images, fewer than one batch of "
+                f"{split.directory} has {counted(len(split), 'image')}, fewer than one batch of "
                 f"{global_batch_size}",
                 remedy="lower train.global_batch_size",
             )
