@@ -6,12 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from eval import evaluate, grid, making, protocols, references, sampling
+from eval import (
+    evaluate,
+    grid,
+    making,
+    networks,
+    protocols,
+    references,
+    sampling,
+    statistics,
+)
 from harness import checkpoints, data, runs
 from harness.configs import Config
-from harness.errors import EnvironmentFault
+from harness.errors import DataError, EnvironmentFault
 from harness.step import Trainer
 from harness.train import Hooks
+from harness.wording import counted
 from models.uvit import UViT
 
 _REMEDY = "put it there, or give --no-eval: `harness eval` can be run later"
@@ -20,8 +30,10 @@ _REMEDY = "put it there, or give --no-eval: `harness eval` can be run later"
 def make(config: Config, directory: Path) -> Hooks:
     """The hooks that `config` asks for, over the data in `directory`.
 
-    EnvironmentFault now, before anything is trained, if what they will need is
-    missing: the VAE, the reference statistics, the Inception weights.
+    What they will need is read now, before anything is trained, though some of it is first due
+    hours later: the prompts of run_vis/, the VAE, the val captions, the reference statistics.
+    Inception's weights are only looked for. EnvironmentFault for what is missing, DataError for
+    what is broken or does not fit.
     """
     train = config.train
     images = 0 < train.image_steps <= train.max_steps
@@ -30,12 +42,11 @@ def make(config: Config, directory: Path) -> Hooks:
         vae = directory / "vae"
         if not vae.is_dir():
             raise EnvironmentFault(f"the VAE {vae} is missing", remedy=_REMEDY)
+        _require_vae(config, vae)
+    if images:
+        _require_prompts(config, directory)
     if evaluations:
-        references.find(directory)
-        if protocols.get(config.eval.train_protocol).features == "inception":
-            from eval.inception import find_weights
-
-            find_weights()
+        _require_evaluation(config, directory)
 
     def image(run: runs.Run, trainer: Trainer) -> None:
         save_sample_grid(run, trainer, directory)
@@ -44,6 +55,41 @@ def make(config: Config, directory: Path) -> Hooks:
         evaluate_now(run, trainer, directory)
 
     return Hooks(image=image if images else None, evaluate=evaluation if evaluations else None)
+
+
+def _require_prompts(config: Config, directory: Path) -> None:
+    try:
+        data.run_vis(directory, (config.model.num_text_tokens, config.model.clip_dim))
+    except DataError as error:
+        remedy = error.remedy or "extract or fetch it again, or give --no-eval"
+        raise DataError(error.message, remedy=remedy) from error
+
+
+def _require_vae(config: Config, folder: Path) -> None:
+    from models import autoencoder
+
+    channels = autoencoder.check(folder)
+    if channels != config.model.in_channels:
+        raise DataError(
+            f"the VAE {folder} has {counted(channels, 'latent channel')}, the model "
+            f"{config.model.in_channels}",
+            remedy=_REMEDY,
+        )
+
+
+def _require_evaluation(config: Config, directory: Path) -> None:
+    protocol = protocols.get(config.eval.train_protocol)
+    captions = evaluate.open_captions(evaluate.Task(config, protocol, directory, directory, 0))
+    captions.contexts(0, 1)
+    reference = references.find(directory)
+    if protocol.features == "inception":
+        from eval import inception
+
+        inception.find_weights()
+        size = inception.SIZE
+    else:
+        size = networks.DigitsNetwork(directory).size
+    statistics.load(reference, size=size)
 
 
 def save_sample_grid(run: runs.Run, trainer: Trainer, directory: Path) -> None:
