@@ -25,7 +25,8 @@ from harness import data, environment, files
 from harness.configs import Config
 from harness.errors import DataError, EnvironmentFault, UsageError
 from harness.parallel import World
-from harness.progress import Progress
+from harness.progress import Progress, say
+from harness.wording import counted
 
 SCHEMA = 1
 
@@ -167,6 +168,8 @@ def _make_blocks(
         return
     sizes = {b: blocks.span(b)[1] - blocks.span(b)[0] for b in mine}
     done = sum(sizes.values()) - sum(sizes[b] for b in missing)
+    if task.world.leads:
+        say(ahead(task, captions))
     maker = Maker(
         task.config, task.protocol, captions, model, vae_directory,
         batch_size=task.batch_size, decode_batch_size=task.decode_batch_size,
@@ -179,7 +182,8 @@ def _make_blocks(
     label = f"evaluate step {task.step} by {task.protocol.name}"
     with (
         Progress(
-            sum(sizes.values()), label, start=done, unit="image", silent=not task.world.leads
+            sum(sizes.values()), label, start=done, unit="image", silent=not task.world.leads,
+            early=True,
         ) as progress,
         Finisher(blocks, network, captions, scorer) as finisher,
     ):
@@ -187,6 +191,19 @@ def _make_blocks(
             images, seconds = maker.images(*blocks.span(block))
             finisher.finish(block, images, seconds)
             progress.advance(sizes[block])
+
+
+def ahead(task: Task, captions: caption_lists.CaptionList) -> str:
+    """One line of what an evaluation has to make, and of how often its captions come again."""
+    protocol, images = task.protocol, len(captions.split)
+    line = (
+        f"ahead: {counted(protocol.n_samples, 'sample')} of "
+        f"{counted(protocol.num_inference_steps, 'step')}"
+    )
+    if protocol.n_samples <= images:
+        return line
+    times = protocol.n_samples / images
+    return f"{line}, for {counted(images, 'val image')}: each one's captions {times:,.4g} times"
 
 
 def validation_loss(

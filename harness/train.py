@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import checkpoints, configs, data, fingerprint, measure, parallel, runs
+from harness import ahead, checkpoints, configs, data, fingerprint, measure, parallel, runs
 from harness.configs import Config, schema
 from harness.errors import EnvironmentFault, HarnessError, Interrupted
 from harness.optim import learning_rate
@@ -17,6 +17,7 @@ from harness.progress import Progress, say
 from harness.saving import Saver
 from harness.step import Trainer
 from harness.stopping import Stop, StopNow
+from harness.wording import counted
 
 Hook = Callable[[runs.Run, Trainer], None]
 
@@ -160,6 +161,12 @@ def _loop(
             yield shard, batch
 
     label = f"train {run.name}"
+    if world.leads:
+        say(f"{label}: " + ahead.of_training(
+            run.config, start=trainer.step, end=end, images=hooks.image is not None,
+            steps_per_epoch=source.sampling.steps_per_epoch,
+            evaluations=hooks.evaluate is not None,
+        ))
     try:
         with Progress(
             end, label, start=trainer.step, unit="step", silent=not world.leads
@@ -256,8 +263,8 @@ class _Log:
         expected = logged_steps(self._config.train, keep_through)
         expected = [step for step in expected if step > run.first_step]
         if missing := [s for s in expected if s not in self._metrics.steps]:
-            say(f"warning: {run.metrics_file} lacks {len(missing)} lines, the first that of step "
-                f"{missing[0]}")
+            say(f"warning: {run.metrics_file} lacks {counted(len(missing), 'line')}, the first "
+                f"that of step {missing[0]}")
 
     def step(self, step: int, loss: float) -> None:
         train = self._config.train
