@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from eval import grid, making, sampling
+from eval.images import EXTENSIONS
 from eval.of_run import load_ema
 from eval.protocols import Protocol
 from harness import exporting, files, runs
 from harness.errors import DataError, UsageError
 from harness.progress import Progress, say
+from harness.wording import counted
 from models import autoencoder, pipeline_parts, text_encoder, weights
 from models.diffusion import Schedule
 from models.uvit import UViT
@@ -146,7 +148,7 @@ def draw(pipeline: Pipeline, request: Request) -> Samples:
     The network runs at `batch_size`, the last batch padded. UsageError for settings that cannot
     be. A prompt that is longer than what the model was trained with is cut, with a warning.
     """
-    protocol = _protocol(request)
+    protocol = protocol_of(request)
     for prompt in request.prompts:
         if pipeline.text.is_cut(prompt):
             say(
@@ -170,7 +172,8 @@ def draw(pipeline: Pipeline, request: Request) -> Samples:
     return Samples(sampling.initial_noise(request.seed, ids, shape), latents, images)
 
 
-def _protocol(request: Request) -> Protocol:
+def protocol_of(request: Request) -> Protocol:
+    """How its images are drawn; UsageError for settings that cannot be."""
     if not request.prompts:
         raise UsageError("there is no prompt", remedy="give one, or a file with --prompts")
     return Protocol(
@@ -193,10 +196,32 @@ def describe(request: Request) -> dict[str, Any]:
     return {"prompts": list(request.prompts), **shown}
 
 
-def check_output(output: Path) -> None:
-    """UsageError if `write` would refuse it, before anything is drawn."""
-    if output.suffix and output.suffix.lower() != ".png":
-        raise UsageError(f"{output}: images are written as .png", remedy="name a .png or a folder")
+def check_output(output: Path, count: int) -> None:
+    """UsageError if `write` would refuse it for `count` images, before anything is drawn.
+
+    A folder may hold images that will be written again, but no others: nobody could tell them
+    from these, `harness fid` on the folder least of all.
+    """
+    if output.suffix:
+        if output.suffix.lower() != ".png":
+            raise UsageError(
+                f"{output}: images are written as .png", remedy="name a .png or a folder"
+            )
+        return
+    kinds = {f".{extension}" for extension in EXTENSIONS}
+    mine = set(_numbered(output, count))
+    there = output.iterdir() if output.is_dir() else ()
+    others = sorted(path for path in there if path.suffix.lower() in kinds and path not in mine)
+    if others:
+        raise UsageError(
+            f"{output} holds {counted(len(others), 'image')} that would not be written again, "
+            f"{others[0].name} for one",
+            remedy="give another -o, or move them away; nothing there was touched",
+        )
+
+
+def _numbered(folder: Path, count: int) -> list[Path]:
+    return [folder / f"{number:06d}.png" for number in range(count)]
 
 
 def write(samples: Samples, output: Path, *, columns: int | None = None) -> list[Path]:
@@ -210,8 +235,8 @@ def write(samples: Samples, output: Path, *, columns: int | None = None) -> list
             with files.atomic_path(output) as temporary:
                 Image.fromarray(samples.images[0]).save(temporary, format="PNG")
         return [output]
-    check_output(output)
-    paths = [output / f"{number:06d}.png" for number in range(len(samples.images))]
+    check_output(output, len(samples.images))
+    paths = _numbered(output, len(samples.images))
     for path, image in zip(paths, samples.images, strict=True):
         with files.atomic_path(path) as temporary:
             Image.fromarray(image).save(temporary, format="PNG")
