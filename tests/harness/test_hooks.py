@@ -52,7 +52,7 @@ def test_prompts_through_the_command(data, tmp_path):
     assert not (tmp_path / "run" / "run.json").exists()
     done = harness(*command, "--no-eval")
     assert done.returncode == 0, done.stderr
-    assert "ahead: 6 steps of 4 images (1.2 epochs), 0 evaluations, 0 sample grids" in done.stderr
+    assert "ahead: 6 steps of 8 images (3 epochs), 0 evaluations, 0 sample grids" in done.stderr
 
 
 def test_what_is_sound_is_taken(data):
