@@ -4,54 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from harness import files
 from harness.base.errors import DataError, UsageError
-from harness.base.wording import counted
 from reports.reading import run_records as reading
 from reports.reading.run_records import Record
 from reports.tables import comparison_tables
 from reports.tables import history as nightly
-from reports.tables.columns import Column
+from reports.tables.report import Report
 
 MANIFEST = "report.json"
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that the Markdown, CSV and HTML are written from."""
-
-    records: list[Record]
-    reference: Record
-    columns: list[Column]
-    tables: dict[str, pd.DataFrame] = field(repr=False)
-    seed_groups: list[list[Record]] = field(repr=False)
-    price: float | None = None
-    history: nightly.History | None = None
-
-    @property
-    def title(self) -> str:
-        return f"Benchmark report: {counted(len(self.records), 'run')}"
-
-    @property
-    def introduction(self) -> str:
-        configs = sorted({str(r.config.get("name", "")) for r in self.records})
-        shown = ", ".join(configs[:8]) + (" and others" if len(configs) > 8 else "")
-        devices = sorted({f"{r.devices} \N{MULTIPLICATION SIGN} {r.device}" for r in self.records})
-        more = f" and {len(devices) - 3} more" if len(devices) > 3 else ""
-        against = f" Ratios are against {self.reference.label}." if len(self.records) > 1 else ""
-        return f"Configs: {shown}. Trained on {', '.join(devices[:3])}{more}.{against}"
-
-    def shown_columns(self) -> list[Column]:
-        """Columns of the comparison in which at least one run has a value."""
-        table = self.tables["comparison"]
-        return [column for column in self.columns if table[column.key].notna().any()]
 
 
 def build(

@@ -17,7 +17,6 @@ from harness import files, runs
 from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress, say
 from harness.base.wording import counted
-from harness.conversion import exporting
 from models import weights
 from models.diffusion import Schedule
 from models.pretrained import autoencoder, pipeline_folder, text_encoder
@@ -110,7 +109,7 @@ def open_folder(directory: Path) -> Pipeline:
 
 def _fitting(pipeline: Pipeline) -> Pipeline:
     pipeline.model.eval()
-    exporting.require_fit(dict(pipeline.model.config), pipeline.vae, pipeline.text)
+    pipeline_folder.require_fit(dict(pipeline.model.config), pipeline.vae, pipeline.text)
     return pipeline
 
 

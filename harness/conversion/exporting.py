@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness import files, runs
-from harness.base.errors import DataError, UsageError
+from harness.base.errors import UsageError
 from harness.runs import checkpoints
 from models.diffusion import Schedule
 from models.pretrained import autoencoder, text_encoder
@@ -57,7 +57,7 @@ def export(plan: Plan) -> Path:
     length = plan.model_max_length or config.model.num_text_tokens
     vae = autoencoder.load(plan.vae)
     text = text_encoder.load(plan.text_encoder, plan.tokenizer, max_length=length)
-    require_fit(config.model.model_dump(), vae, text)
+    parts.require_fit(config.model.model_dump(), vae, text)
     found = checkpoints.load(
         plan.run.checkpoint(step), config_digest=plan.run.info["digest"], parts=(plan.weights,)
     )
@@ -65,22 +65,6 @@ def export(plan: Plan) -> Path:
         _write(plan, temporary, vae, text, found.parts[plan.weights])
         files.atomic_write_json(temporary / NOTE, _note(plan, step, found.parts[plan.weights]))
     return plan.directory
-
-
-def require_fit(
-    model: dict[str, Any], vae: autoencoder.Autoencoder, text: text_encoder.TextEncoder
-) -> None:
-    """DataError unless the VAE and the text encoder are of the model's sizes."""
-    for what, found, wanted in (
-        ("the text encoder's width", text.hidden_size, model["clip_dim"]),
-        ("the tokens of a prompt", text.max_length, model["num_text_tokens"]),
-        ("the VAE's latent channels", vae.latent_channels, model["in_channels"]),
-    ):
-        if found != wanted:
-            raise DataError(
-                f"{what}: {found}, but the model was trained with {wanted}",
-                remedy="name the one that the training features were made with",
-            )
 
 
 def _write(

@@ -7,10 +7,12 @@ worker count, micro-batch, world size, how often the run was resumed, or whether
 the data is read from its plain or its packed form.
 """
 
-from harness.data.features import Split, empty_context, open_split, run_vis
+from harness.data.features import Split, empty_context, run_vis
 from harness.data.identity import describe, sampled_digest
+from harness.data.order import Sampling
 from harness.data.prefetch import prefetch
-from harness.data.samples import Batch, Sampling, Source, open_source, sample_moments
+from harness.data.samples import Batch, Source, open_source, sample_moments
+from harness.data.splits import open_split
 
 __all__ = [
     "Batch", "Sampling", "Source", "Split", "describe", "empty_context", "open_source",

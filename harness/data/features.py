@@ -68,27 +68,6 @@ class Split:
         return out
 
 
-def open_split(
-    directory: Path, split: str, *, moments_shape: tuple[int, int, int],
-    context_shape: tuple[int, int],
-) -> Split:
-    """Open a split in either form; its numbering has no gap.
-
-    Plain: its files are listed once. Packed (`harness data pack`): its tables are
-    read. EnvironmentFault if the directory is missing, DataError if it is in
-    neither form or of other shapes.
-    """
-    from harness.data import packed
-
-    directory = Path(directory)
-    if packed.is_packed(directory):
-        return packed.open_split(
-            directory, split, moments_shape=moments_shape, context_shape=context_shape
-        )
-    folder = directory / split
-    return Split(folder, count_captions(list_features(folder)), moments_shape, context_shape)
-
-
 @dataclass(frozen=True)
 class Listing:
     """The numbers in a split's file names: `images` int64 [n], `pairs` int64 [m, 2], sorted."""

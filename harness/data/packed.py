@@ -28,7 +28,7 @@ import numpy as np
 
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault
-from harness.data import identity
+from harness.data import digests
 from harness.data.features import Split, npy_header
 
 MANIFEST = "packed.json"
@@ -124,7 +124,7 @@ class Rows:
         return row
 
     def _verify(self, number: int, row: np.ndarray) -> None:
-        if identity.row_checksum(row) != self._checksums[number].tobytes():
+        if digests.row_checksum(row) != self._checksums[number].tobytes():
             raise DataError(
                 f"{self._shards[number // self._per_shard].path}: row {number % self._per_shard} "
                 "does not match its checksum", remedy=_REMEDY,
@@ -255,7 +255,7 @@ def _open(folder: Path, whole: dict[str, Any], entry: Any) -> PackedSplit:
     tables = [files.load_npy(folder / f"{kind}-xxh3.npy", dtype="uint8") for kind in KINDS]
     shapes = tuple(whole["moments_shape"]), tuple(whole["context_shape"])
     dtypes = "<f4", np.dtype(whole["context_dtype"]).newbyteorder("<").str
-    digest = identity.split_digest(*shapes, whole["context_dtype"], counts, *tables)
+    digest = digests.split_digest(*shapes, whole["context_dtype"], counts, *tables)
     if digest != entry.get("digest"):
         raise DataError(f"the tables in {folder} do not match {MANIFEST}", remedy=_REMEDY)
     moments, contexts = (

@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,12 +23,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from harness.base.errors import DataError
+from harness.files import admitted
 
 Names = Mapping[tuple[str, str], Any]
 
 # A state dict of 1,000 tensors takes 30,000 operations.
 MAX_OPERATIONS = 300_000
-_DTYPE = re.compile(r"[<>|=]?(\?|[biufc]\d{1,2}|[SU]\d{1,7}|O8?)")
 # Left out on purpose: everything that calls a class (INST, OBJ, NEWOBJ), the
 # extension registry, sets (hashing a deep tuple overflows the C stack), and the
 # text operations of protocol 0.
@@ -40,47 +39,6 @@ _OPERATIONS = (
     "TUPLE2 TUPLE3 EMPTY_DICT SETITEM SETITEMS DICT BINGET LONG_BINGET BINPUT LONG_BINPUT MEMOIZE "
     "BINPERSID"
 ).split()
-
-
-class _Function:
-    """What an admitted name resolves to. Frozen: BUILD on a plain function could change it."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Callable[..., Any] | None):
-        object.__setattr__(self, "call", call)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise pickle.UnpicklingError("it changes a function")
-
-
-class _Mapping(dict):
-    """An OrderedDict of the file; torch's state dicts carry attributes, which are dropped."""
-
-
-class _Array(np.ndarray):
-    """An array whose state has not been set (`complete` is absent), or has."""
-
-
-class _Dtype:
-    """A numeric, text or object dtype: its name, and its byte order once BUILD has said it."""
-
-    __slots__ = ("dtype",)
-
-    def __init__(self, text: Any, align: Any = False, copy: Any = False):
-        if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-            raise pickle.UnpicklingError("a dtype that is neither numbers, text nor objects")
-        self.dtype = np.dtype(text)
-
-    def build(self, state: Any) -> None:
-        if type(state) is not tuple or not 5 <= len(state) <= 9 or state[2:5] != (None,) * 3:
-            raise pickle.UnpicklingError("a structured dtype")
-        if state[1] not in ("<", ">", "|", "="):
-            raise pickle.UnpicklingError("an unknown byte order")
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-_NDARRAY = _Function(None)
 
 
 class _Counted:
@@ -149,17 +107,17 @@ class ArrayUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("a persistent id")
         return self._persistent(identity)
 
-    def _admitted(self) -> dict[tuple[str, str], _Function]:
+    def _admitted(self) -> dict[tuple[str, str], admitted.Function]:
         names = {
-            ("collections", "OrderedDict"): _Function(_Mapping),
-            ("_codecs", "encode"): _Function(self._latin1),
-            ("__builtin__", "bytes"): _Function(_no_bytes),
-            ("numpy", "ndarray"): _NDARRAY,
-            ("numpy", "dtype"): _Function(_Dtype),
+            ("collections", "OrderedDict"): admitted.Function(admitted.OrderedMapping),
+            ("_codecs", "encode"): admitted.Function(self._latin1),
+            ("__builtin__", "bytes"): admitted.Function(admitted.no_bytes),
+            ("numpy", "ndarray"): admitted.NDARRAY,
+            ("numpy", "dtype"): admitted.Function(admitted.Dtype),
         }
         for core in ("numpy.core", "numpy._core"):
-            names[(f"{core}.multiarray", "_reconstruct")] = _Function(_reconstruct)
-            names[(f"{core}.multiarray", "scalar")] = _Function(_scalar)
+            names[(f"{core}.multiarray", "_reconstruct")] = admitted.Function(admitted.reconstruct)
+            names[(f"{core}.multiarray", "scalar")] = admitted.Function(admitted.scalar)
         return names
 
     def find_class(self, module: str, name: str) -> Any:
@@ -184,9 +142,9 @@ class ArrayUnpickler(pickle._Unpickler):
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
         function = self.stack[-1]
-        if type(function) is not _Function or function.call is None:
+        if type(function) is not admitted.Function or function.call is None:
             raise pickle.UnpicklingError(f"it calls a {type(function).__name__}")
-        if type(arguments) is not tuple or (function.call is _Mapping and arguments):
+        if type(arguments) is not tuple or (function.call is admitted.OrderedMapping and arguments):
             raise pickle.UnpicklingError("it calls with odd arguments")
         # Copies of one long list, made over and over, would take any amount of memory.
         self.spend(sum(len(a) for a in arguments if isinstance(a, str | bytes | list | tuple)))
@@ -195,18 +153,18 @@ class ArrayUnpickler(pickle._Unpickler):
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if type(target) is _Array:
+        if type(target) is admitted.Array:
             self._build_array(target, state)
-        elif type(target) is _Dtype:
+        elif type(target) is admitted.Dtype:
             target.build(state)
-        elif type(target) is not _Mapping:
+        elif type(target) is not admitted.OrderedMapping:
             raise pickle.UnpicklingError(f"it sets the state of a {type(target).__name__}")
 
-    def _build_array(self, array: _Array, state: Any) -> None:
+    def _build_array(self, array: admitted.Array, state: Any) -> None:
         if hasattr(array, "complete") or type(state) is not tuple or len(state) != 5:
             raise pickle.UnpicklingError("an array with an odd state")
         _, shape, described, fortran, raw = state
-        if type(described) is not _Dtype or type(shape) is not tuple or len(shape) > 32:
+        if type(described) is not admitted.Dtype or type(shape) is not tuple or len(shape) > 32:
             raise pickle.UnpicklingError("an array with an odd shape or dtype")
         if any(type(size) is not int or size < 0 for size in shape):
             raise pickle.UnpicklingError("an array with an odd shape")
@@ -256,7 +214,7 @@ class ArrayUnpickler(pickle._Unpickler):
 
 
 def _frozen(value: Any) -> Any:
-    return _Function(value) if callable(value) else value
+    return admitted.Function(value) if callable(value) else value
 
 
 def _of(kind: type, value: Any) -> Any:
@@ -270,26 +228,6 @@ def _key(value: Any) -> Any:
     if not isinstance(value, str | int):
         raise pickle.UnpicklingError(f"a dict's key is a {type(value).__name__}")
     return value
-
-
-def _no_bytes() -> bytes:
-    """Protocol 2 pickles carry empty bytes as `bytes()`."""
-    return b""
-
-
-def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
-    if kind is not _NDARRAY:
-        raise pickle.UnpicklingError("an array subclass")
-    return np.ndarray.__new__(_Array, (0,), "b")
-
-
-def _scalar(described: Any, data: Any = b"") -> Any:
-    if type(described) is not _Dtype or described.dtype.hasobject:
-        raise pickle.UnpicklingError("a scalar of objects")
-    data = data.encode("latin1") if isinstance(data, str) else data
-    if not isinstance(data, bytes) or not 0 < len(data) == described.dtype.itemsize:
-        raise pickle.UnpicklingError("a scalar of another size")
-    return np.frombuffer(data, dtype=described.dtype)[0]
 
 
 def load(

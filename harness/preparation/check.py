@@ -16,7 +16,7 @@ import numpy as np
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault
 from harness.configs.schema import Diffusion
-from harness.data import features, identity, packed
+from harness.data import digests, features, identity, packed, splits
 from harness.preparation import check_files
 from harness.preparation.check_files import Statistics
 
@@ -221,19 +221,19 @@ def _conclude(report: Report) -> None:
     """The digests, if the data is sound."""
     if report.faults:
         return
-    split = features.open_split(
+    split = splits.open_split(
         report.directory, "train", moments_shape=report.moments_shape,
         context_shape=report.context_shape,
     )
     empty = features.empty_context(report.directory, report.context_shape)
     report.sampled_digest = identity.sampled_digest(split, empty)
     if report.form == "packed":
-        report.digest = identity.data_digest(split.digest, empty)
+        report.digest = digests.data_digest(split.digest, empty)
     elif report.full:
-        report.digest = identity.data_digest(report.splits["train"]["digest"], empty)
-        digests = {name: entry["digest"] for name, entry in report.splits.items()}
+        report.digest = digests.data_digest(report.splits["train"]["digest"], empty)
+        each = {name: entry["digest"] for name, entry in report.splits.items()}
         try:
-            identity.record(report.directory, report.digest, digests)
+            identity.record(report.directory, report.digest, each)
         except EnvironmentFault as error:
             report.notes.append(f"the digest could not be noted there: {error.message}")
     else:

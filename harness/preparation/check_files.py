@@ -15,7 +15,7 @@ import numpy as np
 from harness import files
 from harness.base.errors import DataError
 from harness.base.progress import Progress
-from harness.data import features, identity
+from harness.data import digests, features, identity
 from harness.data.packed import PackedSplit
 
 SAMPLED = 256  # images whose content is read without `full`
@@ -183,7 +183,7 @@ def _read_all(
             if what:
                 faults[name] = what
                 continue
-            sums[image, caption] = identity.row_checksum(array)
+            sums[image, caption] = digests.row_checksum(array)
             if caption < 0:
                 part.add(array)
         return sums, faults, part
@@ -227,7 +227,7 @@ def _digest(listing: features.Listing, moments_shape: tuple[int, ...],
             [(int(i), -1) for i in listing.images], [tuple(p) for p in listing.pairs.tolist()]
         )
     ]
-    return identity.split_digest(moments_shape, context_shape, "float32", counts, *tables)
+    return digests.split_digest(moments_shape, context_shape, "float32", counts, *tables)
 
 
 def check_rows(split: PackedSplit, *, full: bool) -> Found:

@@ -20,7 +20,8 @@ import numpy as np
 from harness import files, runs
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress
-from harness.data import features, identity, packed
+from harness.data import digests, features, identity, packed
+from harness.data.splits import open_split
 
 SHARD_BYTES = 4 << 30
 _BLOCK = 64  # rows read at once
@@ -56,7 +57,7 @@ def pack(source: Path, target: Path, *, context_dtype: str = "float32",
         plan = Packing(source, work, moments_shape, context_shape, context_dtype, shard_bytes)
         splits = [name for name in ("train", "val") if (source / name).is_dir()]
         opened = {
-            name: features.open_split(source, name, moments_shape=moments_shape,
+            name: open_split(source, name, moments_shape=moments_shape,
                                       context_shape=context_shape)
             for name in splits
         }
@@ -159,8 +160,8 @@ def _pack_split(plan: Packing, name: str, split: features.Split) -> dict[str, An
         source_tables.append(before)
     _save(folder / "captions.npy", counts)
     of = plan.moments_shape, plan.context_shape
-    entry["digest"] = identity.split_digest(*of, contexts, counts, *tables)
-    entry["source_digest"] = identity.split_digest(*of, "float32", counts, *source_tables)
+    entry["digest"] = digests.split_digest(*of, contexts, counts, *tables)
+    entry["source_digest"] = digests.split_digest(*of, "float32", counts, *source_tables)
     return entry
 
 
@@ -228,8 +229,8 @@ def _read_block(block: range, dtype: str, shape: tuple[int, ...],
         read(number, values[row])
     stored = values if dtype == "<f4" else _half(values, block)
     for row in range(len(block)):
-        sums[row, 0] = np.frombuffer(identity.row_checksum(stored[row]), np.uint8)
-        sums[row, 1] = np.frombuffer(identity.row_checksum(values[row]), np.uint8)
+        sums[row, 0] = np.frombuffer(digests.row_checksum(stored[row]), np.uint8)
+        sums[row, 1] = np.frombuffer(digests.row_checksum(values[row]), np.uint8)
     return stored, sums
 
 
@@ -255,14 +256,14 @@ def _finish(plan: Packing, entries: dict[str, Any]) -> dict[str, Any]:
                 shutil.rmtree(destination, ignore_errors=True)
                 copy(child, destination)
     empty = features.empty_context(plan.source, plan.context_shape)
-    digests = {
-        key: identity.data_digest(entries["train"][of], empty) if "train" in entries else None
+    whole = {
+        key: digests.data_digest(entries["train"][of], empty) if "train" in entries else None
         for key, of in (("digest", "digest"), ("source_digest", "source_digest"))
     }
     manifest = {
         "schema": packed.SCHEMA, "context_dtype": plan.context_dtype,
         "moments_shape": list(plan.moments_shape), "context_shape": list(plan.context_shape),
-        **digests, "splits": entries,
+        **whole, "splits": entries,
     }
     files.atomic_write_json(plan.target / packed.MANIFEST, manifest)
     for leftover in [*plan.target.glob("*/.*-xxh3.npy"), plan.target / "packing.json"]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness import files
+from harness.base.errors import DataError
 from models.pretrained.autoencoder import Autoencoder
 from models.pretrained.text_encoder import TextEncoder
 
@@ -120,3 +121,19 @@ def _write_model(folder: Path, arrays: Mapping[str, np.ndarray], config: dict[st
     with files.atomic_path(folder / "diffusion_paddle_model.safetensors") as temporary:
         # "pd": Linear weights are [in, out]; without it ppdiffusers would turn them
         save_file(contiguous, temporary, metadata={"format": "pd"})
+
+
+def require_fit(
+    model: dict[str, Any], vae: Autoencoder, text: TextEncoder
+) -> None:
+    """DataError unless the VAE and the text encoder are of the model's sizes."""
+    for what, found, wanted in (
+        ("the text encoder's width", text.hidden_size, model["clip_dim"]),
+        ("the tokens of a prompt", text.max_length, model["num_text_tokens"]),
+        ("the VAE's latent channels", vae.latent_channels, model["in_channels"]),
+    ):
+        if found != wanted:
+            raise DataError(
+                f"{what}: {found}, but the model was trained with {wanted}",
+                remedy="name the one that the training features were made with",
+            )

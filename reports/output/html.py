@@ -12,11 +12,11 @@ import jinja2
 import pandas as pd
 
 from harness.base.wording import counted
-from reports.build import Report
 from reports.output import markdown, number_formats, page_charts, sample_grids
 from reports.reading import figure_protocols
 from reports.tables import comparability, history
 from reports.tables.columns import Column
+from reports.tables.report import Report
 
 _MOST_ROWS = 500  # of a table in the page; CSV has them all
 _FEW_RUNS = 8  # up to here, what differs is shown with one column a run
@@ -241,7 +241,7 @@ def _sort(value: Any) -> float | str:
 
 
 def _asset(name: str) -> str:
-    return (resources.files("reports") / "templates" / name).read_text("utf-8")
+    return (resources.files("reports.output") / "templates" / name).read_text("utf-8")
 
 
 def _plotly() -> str:

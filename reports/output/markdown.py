@@ -6,9 +6,9 @@ import re
 
 import pandas as pd
 
-from reports.build import Report
 from reports.output import markdown_plots, number_formats, sample_grids
 from reports.tables.columns import Column
+from reports.tables.report import Report
 
 _TABLE_KINDS = {
     "step": "count", "steps": "count", "full_steps": "count", "devices": "count", "n": "count",

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from harness.base.wording import counted
-from reports.build import Report
 from reports.output import number_formats, palette, thinning
 from reports.reading import figure_protocols
 from reports.reading.run_records import Record
 from reports.tables import comparability, comparison_tables
 from reports.tables.columns import Column
+from reports.tables.report import Report
 
 _LEGEND_UP_TO = 12
 

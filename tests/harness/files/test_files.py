@@ -11,6 +11,7 @@ import pytest
 
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault
+from harness.files import safe_writing
 from tests.faults import inject
 
 
@@ -20,7 +21,7 @@ def test_atomic_write_replaces_and_leaves_nothing_beside(tmp_path):
     files.atomic_write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 2}
     assert os.listdir(path.parent) == ["x.json"]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~files._umask()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~safe_writing._umask()
 
 
 def test_atomic_write_refuses_nan_before_it_touches_anything(tmp_path):

@@ -136,9 +136,9 @@ def test_what_comes_out_is_a_data_set(photos, whole):
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness import environment
+from harness.base import environment
 environment.prepare(threads=1)
-from harness.data import extract
+from harness.preparation import extract
 count, real = 0, os.replace
 def replace(source, target):
     global count
@@ -253,9 +253,9 @@ def test_captions_files(tmp_path):
     for text, said in (
         ("", "names no images"), ("[]", "line 1"), ("nonsense", "line 1"),
         ('{"image": "a.jpg"}', "line 1"), ('{"image": 3, "caption": "x"}', "line 1"),
-        ('{"image": "a.jpg", "captions": []}', "no caption"),
+        ('{"image": "a.jpg", "captions": []}', "without a caption"),
         ('{"images": [], "annotations": [{"image_id": 1, "caption": "x"}]}', "not a captions"),
-        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": []}', "no caption"),
+        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": []}', "without a caption"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=said):

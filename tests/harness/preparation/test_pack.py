@@ -207,15 +207,16 @@ def test_what_lies_beside_the_features_comes_along(tmp_path):
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness.data import identity, pack
-count, real = 0, identity.row_checksum
+from harness.data import digests
+from harness.preparation import pack
+count, real = 0, digests.row_checksum
 def row_checksum(values):
     global count
     count += 1
     if count == {at}:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(values)
-identity.row_checksum = row_checksum
+digests.row_checksum = row_checksum
 pack.pack(Path(sys.argv[1]), Path(sys.argv[2]), shard_bytes=10_240)
 """
 

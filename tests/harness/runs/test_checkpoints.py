@@ -8,6 +8,7 @@ import pytest
 
 from harness import files
 from harness.base.errors import DataError
+from harness.files import safe_reading
 from harness.runs import checkpoints
 from tests.faults import saving
 
@@ -48,7 +49,8 @@ def test_what_is_loaded_was_read_once_and_hashed(tmp_path, monkeypatch):
         opened.append(path.name)
         return reading(path, **named)
 
-    monkeypatch.setattr(files, "reading", counted)
+    for module in (files, safe_reading):
+        monkeypatch.setattr(module, "reading", counted)
     checkpoints.load(tmp_path / "00000005")
     assert sorted(opened) == ["ema.safetensors", "manifest.json", "model.safetensors",
                               "optimizer.safetensors", "state.json"]

@@ -1,0 +1,78 @@
+"""Reading files that may be hostile: never a device, never more than asked for, named in errors."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.base.errors import DataError
+
+# What Python objects made of JSON text may take is 25 times the text.
+JSON_LIMIT = 8 << 20
+
+
+@contextlib.contextmanager
+def reading(path: Path | str, *, remedy: str | None = None) -> Iterator[Any]:
+    """Open a regular file; an OSError, there or inside, becomes a DataError that names it.
+
+    Anything but a regular file is refused without waiting: a pipe would block for ever.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise DataError(f"{path} is not a file", remedy=remedy)
+            yield file
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing", remedy=remedy) from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}", remedy=remedy) from error
+
+
+def read_bytes(path: Path | str, *, remedy: str | None = None, limit: int | None = None) -> bytes:
+    """The content of a regular file; DataError if missing, unreadable or over `limit` bytes."""
+    with reading(path, remedy=remedy) as file:
+        if limit is not None and os.fstat(file.fileno()).st_size > limit:
+            raise DataError(f"{path} is larger than {limit} bytes", remedy=remedy)
+        return file.read()
+
+
+def read_json(path: Path | str, *, remedy: str | None = None, limit: int = JSON_LIMIT) -> Any:
+    """Parse a JSON file of at most `limit` bytes; DataError names the file and the position.
+
+    NaN and infinity, which JSON does not have, are refused.
+    """
+    return parse_json(read_bytes(path, remedy=remedy, limit=limit), path, remedy=remedy)
+
+
+def parse_json(data: bytes, path: Path | str, *, remedy: str | None = None) -> Any:
+    """`read_json` of what `path` was found to hold."""
+    try:
+        return json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}", remedy=remedy) from error
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def sha256_file(path: Path | str) -> str:
+    """SHA-256 of a file's content, lowercase hex; DataError if it cannot be read."""
+    with reading(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
+            hashlib, "file_digest"
+        ) else _sha256_stream(file)
+
+
+def _sha256_stream(file: io.BufferedReader) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
