@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from harness.base.errors import DataError
+from harness.base.wording import counted
 from harness.commands.options import directory_option, file_option, json_option
-from harness.errors import DataError
 
 _directory = click.argument(
     "directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR"
@@ -24,10 +25,10 @@ def command() -> None:
 @_directory
 def digits(directory: Path) -> None:
     """Make the embedded data set: scikit-learn's scanned digits, with captions."""
-    from harness import environment
+    from harness.base import environment
 
     environment.require_paddle()
-    from harness import digits as digits_
+    from harness.digits import dataset as digits_
 
     digits_.build(directory)
     click.echo(str(directory))
@@ -52,7 +53,7 @@ def fetch(
     DIR is data/coco256_features unless given. About 151 GB; an archive lies beside
     its contents while it is unpacked, then it is removed.
     """
-    from harness.data import fetch as fetch_
+    from harness.preparation import fetch as fetch_
 
     if show_sources:
         click.echo((sources or fetch_.SOURCES).read_text(), nl=False)
@@ -87,8 +88,8 @@ def extract(images, captions, vae, text_encoder, tokenizer, output, split, size,
     """
     import sys
 
-    from harness import environment
-    from harness.data import extract as extract_
+    from harness.base import environment
+    from harness.preparation import extract as extract_
 
     job = extract_.Job(
         images, captions, vae, text_encoder, tokenizer, output,
@@ -120,14 +121,14 @@ def check(directory: Path, full: bool, text_encoder: Path | None, tokenizer: Pat
     Without --full: numbering, every file's size, and 256 images' content. Exit code 4
     if there is a fault.
     """
-    from harness.data import check as check_
+    from harness.preparation import check as check_
 
     empty = None
     if text_encoder:
-        from harness import environment
+        from harness.base import environment
 
         environment.require_paddle()
-        from models import text_encoder as encoder
+        from models.pretrained import text_encoder as encoder
 
         empty = encoder.load(text_encoder, tokenizer).encode([""])[0]
     report = check_.check(
@@ -138,7 +139,7 @@ def check(directory: Path, full: bool, text_encoder: Path | None, tokenizer: Pat
     else:
         click.echo(_told(report))
     if report.faults:
-        raise DataError(f"{directory} has {len(report.faults)} faults",
+        raise DataError(f"{directory} has {counted(len(report.faults), 'fault')}",
                         remedy="fetch or extract these files again")
 
 
@@ -147,8 +148,9 @@ def _told(report) -> str:
     for name, split in report.splits.items():
         std = split.get("scaled_latents_std")
         lines.append(
-            f"{name}: {split['images']} images, {split['captions']} captions, "
-            f"{split['read']} images read" + (f", scaled latents' std {std:.3f}" if std else "")
+            f"{name}: {counted(split['images'], 'image')}, "
+            f"{counted(split['captions'], 'caption')}, {counted(split['read'], 'image')} read"
+            + (f", scaled latents' std {std:.3f}" if std else "")
         )
     lines += report.notes
     if report.moments_shape and report.context_shape:
@@ -172,7 +174,7 @@ def pack(directory: Path, output: Path, context: str) -> None:
     float32 gives the same bits in training as DIR itself. The same command again
     goes on where it stopped.
     """
-    from harness.data import pack as pack_
+    from harness.preparation import pack as pack_
 
     manifest = pack_.pack(directory, output, context_dtype=context)
     click.echo(f"{output}: digest {manifest['digest']}")

@@ -26,8 +26,8 @@ DEMO_LIMITS = (240.0, 180.0)  # seconds: where MKL takes its best path by itself
 CONFIG = "digits_tiny"
 # What a command imports before it can work.
 START = (
-    "from harness import environment; environment.require_paddle(); "
-    "import harness.train, harness.hooks, eval.of_run"
+    "from harness.base import environment; environment.require_paddle(); "
+    "import harness.training.hooks, harness.training.train, eval.evaluation.evaluate_run"
 )
 SHORT = ("train.max_steps=2", "train.eval_steps=0", "train.eval_at_start=false")
 
@@ -101,7 +101,7 @@ class Parts:
     """What `harness train` and `harness eval` of a run are made of, one at a time."""
 
     def __init__(self, run: str, data: str):
-        from harness import environment
+        from harness.base import environment
 
         environment.require_paddle()
         from harness import runs
@@ -111,10 +111,11 @@ class Parts:
 
     def train(self, steps: int, saves: int) -> float:
         """Seconds of drawing the batches, of the steps, of their log lines and of checkpoints."""
-        from harness import data, runs, train
-        from harness.parallel import World
-        from harness.saving import Saver
-        from harness.step import Trainer
+        from harness import data, runs
+        from harness.distributed.process_group import World
+        from harness.training import train
+        from harness.training.saving import Saver
+        from harness.training.step import Trainer
 
         config = self.run.config
         trainer = Trainer(config, seed=1)
@@ -145,14 +146,16 @@ class Parts:
 
     def evaluate(self, samples: int, seed: int) -> float:
         """Seconds of sampling, decoding and features."""
-        from eval import evaluate, making, of_run, protocols
-        from eval.networks import open_network
+        from eval import protocols
+        from eval.evaluation import evaluate, evaluate_run
+        from eval.features.networks import open_network
+        from eval.sampling import image_making
 
         config = self.run.config
         protocol = protocols.get(config.eval.protocol, n_samples=samples, seed=seed)
-        step, _, ema = of_run.load_ema(self.run, None)
+        step, _, ema = evaluate_run.load_ema(self.run, None)
         task = evaluate.Task(config, protocol, self.data, self.run.directory, step)
-        maker = making.Maker(
+        maker = image_making.Maker(
             config, protocol, evaluate.open_captions(task), evaluate.make_model(config, ema),
             self.data / "vae", batch_size=task.batch_size,
             decode_batch_size=task.decode_batch_size,

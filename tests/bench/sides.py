@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness import configs, machine
+from harness import configs
+from harness.base import machine
 from tests.bench import inputs
 from tests.bench.options import Options
 from tests.bench.rows import Row, Skipped, faster
