@@ -11,7 +11,7 @@ from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
 _AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}
-_AVX2 = {"avx2", "fma"}
+AVX2 = {"avx2", "fma"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Cpu:
     vendor: str = ""
     model: str = ""
     flags: frozenset[str] = frozenset()
+    mhz: float = 0.0  # as the kernel tells it: the clock of now, or of a virtual machine's counter
 
 
 def cpu(description: str | None = None) -> Cpu:
@@ -37,8 +38,15 @@ def cpu(description: str | None = None) -> Cpu:
     }
     return Cpu(
         fields.get("vendor_id", ""), fields.get("model name", ""),
-        frozenset(fields.get("flags", "").split()),
+        frozenset(fields.get("flags", "").split()), _number(fields.get("cpu MHz", "")),
     )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def cpu_name() -> str:
@@ -62,4 +70,12 @@ def mkl_cpu_type(found: Cpu) -> str | None:
         return None
     if found.flags >= _AVX512:
         return "7"
-    return "5" if found.flags >= _AVX2 else None
+    return "5" if found.flags >= AVX2 else None
+
+
+def mkl_path(value: str | None) -> str:
+    """The instructions that a value of MKL_DEBUG_CPU_TYPE stands for, in words."""
+    names = {"4": "AVX", "5": "AVX2", "6": "AVX-512 (Knights Landing's)", "7": "AVX-512"}
+    if not value:
+        return "the library's own choice of instructions"
+    return f"MKL's {names.get(value, 'generic')} path (MKL_DEBUG_CPU_TYPE={value})"

@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eval.features.inception import weights_path
-from harness.base import environment, fingerprint
+from harness.base import environment, fingerprint, machine
+from harness.doctor import rate, steadiness
 
 # Machine code in paddlepaddle-gpu 2.6.2's library (read with cuobjdump; it has no PTX, so
 # nothing newer can be compiled from it). A GPU runs code of its own major version with an
@@ -38,7 +40,7 @@ def examine() -> list[Finding]:
     """Look at everything; never raises for what is missing."""
     return [
         _python(), _paddle(), *_gpus(), *_cuda_libraries(), _evaluation_stack(), _inception(),
-        *_data(), _memory(), _disk(),
+        *_data(), _memory(), _disk(), *_speed(),
     ]
 
 
@@ -173,4 +175,30 @@ def _disk() -> Finding:
     return Finding(
         "disk", "ok" if good else "note", f"{free:.1f} GiB free here",
         "" if good else "a small_deep run with three checkpoints needs 2.8 GiB",
+    )
+
+
+def _speed() -> Iterator[Finding]:
+    """The rate of matrix products, which takes a second, and what makes it move."""
+    load, before = os.getloadavg()[0], steadiness.ticks()
+    yield from _products()
+    for fact in steadiness.facts(before, load):
+        yield Finding(fact.what, "note" if fact.remedy else "ok", fact.detail, fact.remedy)
+
+
+def _products() -> Iterator[Finding]:
+    try:
+        environment.require_paddle()
+        import paddle
+
+        if paddle.device.get_device().startswith("gpu"):
+            return  # the CPU's rate is not what training has there
+        each = rate.best([rate.SHAPE], repeats=50, clock=time.process_time)
+    except Exception:
+        return  # said above
+    remedy = rate.remedy(machine.cpu(), each)
+    path = machine.mkl_path(os.environ.get("MKL_DEBUG_CPU_TYPE"))
+    yield Finding(
+        "matrix products", "note" if remedy else "ok",
+        f"{each / 1e9:.0f} GFLOP/s a core, by {path}", remedy,
     )

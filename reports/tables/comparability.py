@@ -14,7 +14,9 @@ from reports.reading.run_records import Record, flat
 from reports.tables.columns import Column, last_figure
 
 # Conditions per group of figures: keys of the fingerprint, then of the config.
-_MACHINE = ("device", "env.OMP_NUM_THREADS", "env.MKL_NUM_THREADS")
+_MACHINE = (
+    "device", "env.OMP_NUM_THREADS", "env.MKL_NUM_THREADS", "env.MKL_DEBUG_CPU_TYPE",
+)
 _CONDITIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "size": ((), ()),
     "speed": ((*_MACHINE, "world_size"), ()),

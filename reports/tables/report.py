@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from harness.base import machine
 from harness.base.wording import counted
 from reports.reading.run_records import Record
 from reports.tables import history as nightly
@@ -32,7 +33,7 @@ class Report:
     def introduction(self) -> str:
         configs = sorted({str(r.config.get("name", "")) for r in self.records})
         shown = ", ".join(configs[:8]) + (" and others" if len(configs) > 8 else "")
-        devices = sorted({f"{r.devices} \N{MULTIPLICATION SIGN} {r.device}" for r in self.records})
+        devices = sorted({_trained_on(record) for record in self.records})
         more = f" and {len(devices) - 3} more" if len(devices) > 3 else ""
         against = f" Ratios are against {self.reference.label}." if len(self.records) > 1 else ""
         return f"Configs: {shown}. Trained on {', '.join(devices[:3])}{more}.{against}"
@@ -41,3 +42,9 @@ class Report:
         """Columns of the comparison in which at least one run has a value."""
         table = self.tables["comparison"]
         return [column for column in self.columns if table[column.key].notna().any()]
+
+
+def _trained_on(record: Record) -> str:
+    path = record.fingerprint.get("env.MKL_DEBUG_CPU_TYPE")
+    by = f" by {machine.mkl_path(path)}" if path else ""
+    return f"{record.devices} \N{MULTIPLICATION SIGN} {record.device}{by}"

@@ -20,16 +20,15 @@ from typing import Any
 
 from harness import files
 from harness.base import fingerprint
-from harness.base.machine import cpu_name
+from harness.base.machine import cpu, cpu_name, mkl_cpu_type, mkl_path
 from harness.doctor import examine
 from tests.bench import rows, table
 from tests.bench.options import Options
 
 SCHEMA = 1
-Item = rows.Row | rows.Growth
 PARTS = (
     "step", "sampling", "overhead", "frechet", "inception", "loading", "checkpoint", "report",
-    "memory", "startup", "reduction", "growth",
+    "memory", "startup", "reduction", "growth", "endtoend",
 )
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "torch", "numpy")
 DOCTOR = ("paddle", "gpu", "cuda library")  # findings that a GPU's figures depend on
@@ -50,7 +49,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def measure(parts: list[str], options: Options) -> tuple[list[Item], list[str]]:
+def measure(parts: list[str], options: Options) -> tuple[list[rows.Item], list[str]]:
     """(rows and growths of `parts`, names of parts that failed); told on stderr as they come."""
     found, failed = [], []
     for part in parts:
@@ -70,6 +69,7 @@ def machine(options: Options) -> dict[str, Any]:
     """What the figures belong to."""
     return {
         "cpu": cpu_name(), "threads": options.threads, "device": options.device,
+        "mkl": mkl_path(mkl_cpu_type(cpu())),
         "commit": fingerprint.git_commit(), **{p: fingerprint.version(p) for p in PACKAGES},
     }
 
@@ -89,13 +89,13 @@ def page(path: Path) -> str:
     day = time.strftime("%Y-%m-%d", time.gmtime(document["time"]))
     versions = ", ".join(f"{name} {on[name]}" for name in PACKAGES if on[name])
     head = (
-        f"{on['cpu']}, {on['threads']} threads, device {on['device']}; {versions}; {day}, "
-        f"{document['rounds']} rounds."
+        f"{on['cpu']}, {on['threads']} threads, device {on['device']}, paddle's products by "
+        f"{on.get('mkl', 'a path not recorded')}; {versions}; {day}, {document['rounds']} rounds."
     )
     return f"{head}\n\n{table.markdown([rows.from_json(item) for item in document['items']])}"
 
 
-def earlier(path: Path, options: Options) -> list[Item]:
+def earlier(path: Path, options: Options) -> list[rows.Item]:
     """What this command wrote to `path`; nothing if it was of another schema, size or device."""
     if not path.is_file():
         return []

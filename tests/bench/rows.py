@@ -45,6 +45,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A row that this machine cannot have, and why."""
+
+    part: str
+    name: str
+    against: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Growth:
     """How `ys` grow with `xs`: y ~ x ** exponent, fitted by least squares of the logarithms."""
 
@@ -58,6 +68,9 @@ class Growth:
     def exponent(self) -> float:
         x, y = np.log(self.xs), np.log(self.ys)
         return float(np.polyfit(x, y, 1)[0])
+
+
+Item = Row | Skipped | Growth
 
 
 def faster(
@@ -85,15 +98,19 @@ def _row(part, name, against, ours, theirs, unit, ratios, target, sense) -> Row:
     )
 
 
-def to_json(item: Row | Growth) -> dict[str, Any]:
+def to_json(item: Item) -> dict[str, Any]:
     """JSON values; a row says whether it met its target, a growth its exponent."""
-    more = {"met": item.met} if isinstance(item, Row) else {"exponent": item.exponent}
+    more = {}
+    if isinstance(item, Row):
+        more = {"met": item.met}
+    elif isinstance(item, Growth):
+        more = {"exponent": item.exponent}
     return {**asdict(item), **more}
 
 
-def from_json(value: dict[str, Any]) -> Row | Growth:
+def from_json(value: dict[str, Any]) -> Item:
     """What `to_json` gave; KeyError or TypeError for anything else."""
-    kind = Growth if "xs" in value else Row
+    kind = Growth if "xs" in value else Skipped if "why" in value else Row
     return kind(**{field.name: value[field.name] for field in fields(kind)})
 
 

@@ -1,19 +1,36 @@
-"""Three U-ViTs with the same weights on the same batches: ours, ppdiffusers' and PyTorch's."""
+"""U-ViTs with the same weights on the same batches: ours, ppdiffusers' and PyTorch's.
+
+A peer is measured as a user gets it: installed, and no variable set. Where our MKL takes another
+path than it would by itself (`harness.machine.mkl_cpu_type`), each is measured a second time with
+that variable, so that what it alone is worth can be told. And PyTorch is measured compiled.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from harness import configs
+from harness.base import machine
 from tests.bench import inputs
 from tests.bench.options import Options
+from tests.bench.rows import Row, Skipped, faster
 from tests.bench.worker import Worker
 
-OURS, PPDIFFUSERS, TORCH = "ours", "ppdiffusers", "PyTorch"
+OURS, PPDIFFUSERS, TORCH = "ours", "ppdiffusers, paddle's defaults", "PyTorch"
+COMPILED = "PyTorch, torch.compile"
+PATH = machine.mkl_cpu_type(machine.cpu())
+SAME_PATH = {
+    peer: f"{peer.partition(',')[0]}, MKL_DEBUG_CPU_TYPE={PATH}" for peer in (PPDIFFUSERS, TORCH)
+}
+# Beside ours in one series each: as many U-ViTs as 16 GB of memory hold.
+GROUPS = [[PPDIFFUSERS, TORCH, COMPILED], *([[*SAME_PATH.values()]] if PATH else [])]
 BATCHES = 4
 
 # What `--quick` makes of a config: every part of it, in milliseconds.
@@ -40,31 +57,66 @@ def ours(folder: Path, options: Options, config: str, sets: list[str], batch: in
     )
 
 
+def target(intel: float, others: float) -> float:
+    """The target on this machine: its CPU takes MKL's best path by itself, or has to be told."""
+    return others if PATH else intel
+
+
+def lacking(peer: str, options: Options) -> str:
+    """Why `peer` cannot be measured here; empty if it can."""
+    if peer != COMPILED:
+        return ""
+    if options.device == "gpu":
+        return "" if importlib.util.find_spec("triton") else "no triton"
+    compiler = os.environ.get("CXX", "g++")  # where torch looks
+    return "" if shutil.which(compiler) else f"no C++ compiler ({compiler})"
+
+
 @contextmanager
-def three(options: Options, *, config: str = "small", batch: int) -> Iterator[dict[str, Worker]]:
-    """The three workers by name, their first weights the same."""
+def beside(
+    peers: list[str], options: Options, *, config: str = "small", batch: int
+) -> Iterator[dict[str, Worker]]:
+    """Workers by name: ours, and these peers where nothing is `lacking`; the same first weights."""
     sets = settings(options, batch)
     made = configs.load(config, sets)
     section, optim = made.model.model_dump(), made.optim.model_dump()
     with options.folder() as folder, ExitStack() as stack:
-        mine = stack.enter_context(ours(folder, options, config, sets, batch))
-        mine.write_weights()
-        common = {"threads": options.threads, "folder": str(folder), "model": section,
-                  "optim": optim}
-        device = "cuda" if options.device == "gpu" else "cpu"
-        peers = {
-            # USE_TORCH: it would import torch as well, which it does not use here.
-            PPDIFFUSERS: Worker(
-                "tests.bench.uvit_ppdiffusers:UViT", **common,
-                environment={"USE_TORCH": "0", "HF_HUB_OFFLINE": "1"},
-            ),
-            TORCH: Worker("tests.bench.uvit_torch:UViT", **common, device=device),
-        }
-        for peer in peers.values():
-            stack.enter_context(peer)
-        for peer in peers.values():
-            peer.wait()
-        yield {OURS: mine, **peers}
+        workers = {OURS: stack.enter_context(ours(folder, options, config, sets, batch))}
+        workers[OURS].write_weights()
+        given = {"folder": str(folder), "model": section, "optim": optim}
+        for peer in peers:
+            if not lacking(peer, options):
+                workers[peer] = stack.enter_context(_peer(peer, options, given))
+        for worker in workers.values():
+            worker.wait()
+        yield workers
+
+
+def _peer(name: str, options: Options, given: dict[str, Any]) -> Worker:
+    environment = {"MKL_DEBUG_CPU_TYPE": PATH} if name in SAME_PATH.values() else {}
+    if name.startswith("ppdiffusers"):
+        # USE_TORCH: it would import torch as well, which it does not use here.
+        environment |= {"USE_TORCH": "0", "HF_HUB_OFFLINE": "1"}
+        target = "tests.bench.uvit_ppdiffusers:UViT"
+    else:
+        target = "tests.bench.uvit_torch:UViT"
+        given = {**given, "device": "cuda" if options.device == "gpu" else "cpu"}
+        if name == COMPILED:  # the C++ takes a minute: how it goes is shown without
+            given["backend"] = "eager" if options.quick else "inductor"
+    return Worker(target, threads=options.threads, environment=environment, **given)
+
+
+def against(
+    peers: list[str], options: Options, part: str, name: str, told: dict[str, list[float]],
+    targets: dict[str, float], *, unit: str = "s",
+) -> Iterator[Row | Skipped]:
+    """A row for each of `peers`; `told`: seconds by side, `targets`: by peer, where it has one."""
+    for peer in peers:
+        if why := lacking(peer, options):
+            yield Skipped(part, name, peer, why)
+        else:
+            yield faster(part, name, peer, told[OURS], told[peer], unit=unit,
+                         target=targets.get(peer))
 
 
 def series(

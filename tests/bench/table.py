@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.bench.rows import Growth, Row
+from tests.bench.rows import Growth, Item, Row, Skipped
 
 HEAD = ("part", "what", "against", "ours", "theirs", "ratio", "min..max", "target", "", "before")
 
 
-def lines(items: Iterable[Row | Growth], before: dict[str, float]) -> list[tuple[str, ...]]:
+def lines(items: Iterable[Item], before: dict[str, float]) -> list[tuple[str, ...]]:
     """One tuple of texts for each row, as HEAD names them; `before`: ratio by a row's key."""
-    return [_texts(item, before.get(item.key)) for item in items if isinstance(item, Row)]
+    return [
+        _skipped(item) if isinstance(item, Skipped) else _texts(item, before.get(item.key))
+        for item in items if not isinstance(item, Growth)
+    ]
+
+
+def _skipped(row: Skipped) -> tuple[str, ...]:
+    return (row.part, row.name, row.against, *[""] * 5, f"skipped: {row.why}", "")
 
 
 def _texts(row: Row, before: float | None) -> tuple[str, ...]:
@@ -34,7 +41,7 @@ def quantity(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
 
 
-def terminal(items: list[Row | Growth], before: dict[str, float]) -> str:
+def terminal(items: list[Item], before: dict[str, float]) -> str:
     """A table in columns, and the growths below it."""
     table = [HEAD, *lines(items, before)]
     widths = [max(len(row[i]) for row in table) for i in range(len(HEAD))]
@@ -43,7 +50,7 @@ def terminal(items: list[Row | Growth], before: dict[str, float]) -> str:
     return "\n".join(parts + _growths(items))
 
 
-def markdown(items: list[Row | Growth]) -> str:
+def markdown(items: list[Item]) -> str:
     """The table for a page, without what was before."""
     head = HEAD[:-1]
     out = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
@@ -51,7 +58,7 @@ def markdown(items: list[Row | Growth]) -> str:
     return "\n".join([*out, "", *(f"- {line}" for line in _growths(items))])
 
 
-def _growths(items: list[Row | Growth]) -> list[str]:
+def _growths(items: list[Item]) -> list[str]:
     return [
         f"{g.part}: {g.name}: x^{g.exponent:.2f}  "
         + ", ".join(f"{x:g}: {quantity(y, g.unit)}" for x, y in zip(g.xs, g.ys, strict=True))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench import rows, table
+from tests.bench import rows, sides, table
 from tests.bench.options import Options
 from tests.bench.worker import Worker, WorkerFailed
 
@@ -39,7 +39,7 @@ def test_a_growth_finds_the_exponent_it_was_made_with():
 
 def test_results_come_back_from_json():
     items = [rows.share("p", "n", "x", [1.0], [2.0], target=1.0),
-             rows.Growth("p", "g", [1, 2], [1.0, 2.0], "s")]
+             rows.Growth("p", "g", [1, 2], [1.0, 2.0], "s"), rows.Skipped("p", "n", "y", "why")]
     assert [rows.from_json(json.loads(json.dumps(rows.to_json(i)))) for i in items] == items
 
 
@@ -48,6 +48,25 @@ def test_the_table_says_what_changed_and_what_was_met():
     text = table.terminal([item], {item.key: 0.25})
     assert "NOT MET" in text and "0.25 (+100%)" in text
     assert "| 0.5 |" in table.markdown([item])
+
+
+def test_a_row_that_cannot_be_had_says_why():
+    item = rows.Skipped("p", "n", "x", "no C++ compiler")
+    assert "skipped: no C++ compiler" in table.terminal([item], {})
+    assert "| skipped: no C++ compiler |" in table.markdown([item])
+
+
+def test_pytorch_is_not_compiled_without_a_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "no-such-compiler" in sides.lacking(sides.COMPILED, Options())
+    assert not sides.lacking(sides.TORCH, Options())
+    told = {sides.OURS: [1.0], sides.TORCH: [2.0]}
+    found = list(sides.against(
+        [sides.TORCH, sides.COMPILED], Options(), "p", "n", told, {sides.TORCH: 1.5}
+    ))
+    assert found[0].met and found[1] == rows.Skipped(
+        "p", "n", sides.COMPILED, "no C++ compiler (no-such-compiler)"
+    )
 
 
 def test_a_worker_answers_whatever_its_libraries_print():
@@ -76,6 +95,7 @@ def test_results_are_kept_compared_and_printed(tmp_path, monkeypatch, capsys):
     assert bench.main(["--markdown", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "| report | n | x |" in printed and "torch 2" in printed
+    assert "paddle's products by " in printed
 
 
 def test_another_size_of_run_is_not_compared_with(tmp_path):

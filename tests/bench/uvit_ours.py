@@ -15,6 +15,7 @@ import paddle  # noqa: E402
 from eval.sampling import latent_sampling, solvers  # noqa: E402
 from harness import configs  # noqa: E402
 from harness.data import Batch  # noqa: E402
+from harness.doctor import rate  # noqa: E402
 from harness.training.step import Trainer  # noqa: E402
 from harness.training.train import shares  # noqa: E402
 from models import weights  # noqa: E402
@@ -64,16 +65,8 @@ class UViT:
         return {"seconds": time.perf_counter() - began, "latents": latents.ravel().tolist()}
 
     def sgemm(self, shapes: list[list[int]], repeats: int) -> float:
-        """The best float32 rate in FLOP/s of paddle.matmul, [m, k] times [k, n] for each shape."""
-        best = 0.0
-        for m, k, n in shapes:
-            a, b = paddle.ones([m, k]), paddle.ones([k, n])
-            for _ in range(repeats + 1):  # the first one allocates
-                began = time.perf_counter()
-                paddle.matmul(a, b)
-                finish()
-                best = max(best, 2 * m * k * n / (time.perf_counter() - began))
-        return best
+        """`rate.best` of these shapes, by the path that training takes."""
+        return rate.best(shapes, repeats, finish=finish)
 
 
 def finish() -> None:

@@ -16,12 +16,16 @@ from tests.bench import inputs
 class UViT:
     """A model of section `model` with the weights and batches of `folder`."""
 
-    def __init__(self, folder: str, model: dict, optim: dict, device: str = "cpu"):
+    def __init__(self, folder: str, model: dict, optim: dict, device: str = "cpu",
+                 backend: str | None = None):
+        """`backend`: what torch.compile makes of the network; None leaves it as it is."""
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         self.folder, self.device = Path(folder), torch.device(device)
         network = torch_uvit.TorchUViT(**model)
         with np.load(self.folder / "official.npz") as file:
             torch_uvit.load_weights(network, dict(file))
+        if backend is not None:
+            network.compile(backend=backend)
         self.optim = optim
         self.training = torch_uvit.Training(network.to(self.device), **{
             key: optim[key] for key in ("beta1", "beta2", "eps", "weight_decay")

@@ -165,6 +165,15 @@ def test_other_machine_takes_no_ratio_of_speed_but_of_loss(tmp_path):
     assert row["loss"]
 
 
+def test_another_path_of_mkl_takes_no_ratio_of_speed_and_is_named(tmp_path):
+    paths = ({"env.MKL_DEBUG_CPU_TYPE": "7"}, {"env.MKL_DEBUG_CPU_TYPE": None})
+    runs = [fabricate.run(tmp_path / f"s{i}", seed=i, **path) for i, path in enumerate(paths)]
+    _, files = write(runs, tmp_path / "out")
+    row = rows_of(files["ratios.csv"])[1]
+    assert not row["images_per_second"] and row["loss"]
+    assert "(avx512f) by MKL's AVX-512 path" in files["report.md"].read_text()
+
+
 def test_reference_may_be_chosen_by_name_or_path(pair, tmp_path):
     for wanted in ("small_deep", pair[1]):
         assert build.build(pair, reference=wanted).reference.label == "small_deep"

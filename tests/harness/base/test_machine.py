@@ -42,6 +42,19 @@ def test_without_a_description_nothing_is_chosen(tmp_path, monkeypatch):
     assert machine.cpu_name().endswith("(no vectors)")
 
 
+def test_the_clock_is_read_where_it_is_told():
+    assert machine.cpu("cpu MHz\t\t: 2596.140\n").mhz == 2596.14
+    assert machine.cpu("cpu MHz\t\t: fast\n").mhz == machine.cpu("").mhz == 0.0
+
+
+@pytest.mark.parametrize(("value", "words"), [
+    (None, "the library's own choice"), ("", "the library's own choice"), ("5", "AVX2 path"),
+    ("7", "AVX-512 path"), ("0", "generic path"),
+])
+def test_a_path_has_a_name(value, words):
+    assert words in machine.mkl_path(value)
+
+
 _RECORDED = """
 from harness.base import environment, fingerprint
 environment.require_paddle()

@@ -1,0 +1,104 @@
+"""What makes a CPU's figures move from one minute to the next, as far as the kernel tells.
+
+The list is that of `pyperf system show` (https://pyperf.readthedocs.io/en/latest/system.html).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_CPUS = "sys/devices/system/cpu"
+_UNTOLD = "not told (a virtual machine's host keeps it)"
+_BUSY = 0.5  # of the processors that others keep, and a figure is not worth much
+_STOLEN = 0.01
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that figures depend on; `remedy` is empty where it does not make them move."""
+
+    what: str
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Processor time since the machine started, in the kernel's ticks."""
+
+    all: int = 0
+    stolen: int = 0  # a virtual machine's: the host gave it to others
+
+
+def ticks(root: Path = Path("/")) -> Ticks:
+    """What /proc/stat says now; zeros where it says nothing."""
+    fields = _read(root / "proc/stat").partition("\n")[0].split()[1:9]
+    if len(fields) < 8 or not all(map(str.isdigit, fields)):
+        return Ticks()
+    return Ticks(sum(map(int, fields)), int(fields[7]))
+
+
+def facts(before: Ticks, load: float, root: Path = Path("/")) -> Iterator[Fact]:
+    """All of them. `before`: ticks, and `load`: processes that ran, before a piece of work."""
+    yield _governor(root)
+    yield _turbo(root)
+    yield _smt(root)
+    processors = os.cpu_count() or 1
+    yield Fact(
+        "load", f"{load:.1f} processes on {processors} processors in the last minute",
+        "" if load < _BUSY * processors else "measure when they have ended; until then believe "
+        "ratios of rounds in turn, no seconds",
+    )
+    yield _stolen(before, ticks(root))
+
+
+def _governor(root: Path) -> Fact:
+    found = _read(root / _CPUS / "cpu0/cpufreq/scaling_governor")
+    return Fact("governor", found or _UNTOLD, "" if found in ("", "performance") else
+                "for steady figures: `cpupower frequency-set -g performance` as root")
+
+
+def _turbo(root: Path) -> Fact:
+    intel, others = (
+        root / _CPUS / "intel_pstate/no_turbo", root / _CPUS / "cpufreq/boost"
+    )
+    on = {"0": "1", "1": "0"}.get(_read(intel)) or _read(others)
+    if on not in ("0", "1"):
+        return Fact("turbo", _UNTOLD)
+    if on == "0":
+        return Fact("turbo", "off")
+    off = f"echo 1 > {intel}" if _read(intel) else f"echo 0 > {others}"
+    return Fact("turbo", "on: the clock follows heat and what the other cores do",
+                f"for steady figures: `{off}` as root")
+
+
+def _smt(root: Path) -> Fact:
+    active = _read(root / _CPUS / "smt/active")
+    if active not in ("0", "1"):
+        return Fact("smt", _UNTOLD)
+    if active == "0":
+        return Fact("smt", "off: a processor is a core")
+    return Fact("smt", "on: two processors share a core's units",
+                "for steady figures: OMP_NUM_THREADS = the number of cores, or `echo off > "
+                f"{root / _CPUS / 'smt/control'}` as root")
+
+
+def _stolen(before: Ticks, now: Ticks) -> Fact:
+    if not now.all:
+        return Fact("stolen time", "not told")
+    lately = (now.stolen - before.stolen) / max(1, now.all - before.all)
+    always = now.stolen / now.all
+    return Fact(
+        "stolen time", f"{lately:.1%} while products were measured, {always:.1%} since the start",
+        "" if lately < _STOLEN else "the host serves other machines: more rounds, or another one",
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
