@@ -11,9 +11,11 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 
 import click
 
+from harness import insist
 from harness.errors import HarnessError
 from harness.progress import say
 
@@ -91,24 +93,37 @@ _signals: list[str] = []  # names of those that came
 
 
 def _interrupt(number: int, _frame: object) -> None:
-    _signals.append(signal.Signals(number).name)
+    if insist.again():
+        if not insist.due(_Signal):
+            return
+    else:
+        _signals.append(signal.Signals(number).name)
+        insist.begin(number)
     raise _Signal
 
 
 def main() -> None:
-    """Run the command line; expected errors are one line on stderr and an exit code."""
+    """Run the command line."""
+    run(lambda: root(prog_name="harness"))
+
+
+def run(command: Callable[[], object]) -> None:
+    """Run a program of ours; expected errors are one line on stderr and an exit code."""
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job
                 signal.signal(number, _interrupt)
-        root(prog_name="harness")
+        command()
+        insist.end()
     except SystemExit as leaving:
+        insist.end()
         # click's own answer is 1 (`harness config show | head`).
         if isinstance(leaving.__context__, BrokenPipeError) and _reader_has_gone():
             _drop_output()
             _exit(0)
         raise
     except BaseException as error:
+        insist.end()
         if _signals:
             # Inside an import, a signal comes out as any error at all. Files appear whole or not
             # at all, so there is nothing to put right.
