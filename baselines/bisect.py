@@ -20,7 +20,7 @@ from typing import Any
 
 from baselines import gate, record
 from baselines.verdicts import Report
-from harness import children, cli, files, runs
+from harness import children, files, program, runs
 from harness.errors import EnvironmentFault, Interrupted, UsageError
 from harness.progress import say
 
@@ -232,4 +232,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(lambda: sys.exit(main(sys.argv[1])))
+    program.run(lambda: sys.exit(main(sys.argv[1])))

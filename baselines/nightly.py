@@ -24,7 +24,7 @@ from pathlib import Path
 
 import click
 
-from harness import children, cli, fingerprint
+from harness import children, fingerprint, program
 
 MATRIX = ("small", "small_deep", "mid")
 SMOKE_MATRIX = ("digits_tiny", "digits_tiny_deep")
@@ -218,4 +218,4 @@ def _harness(*arguments: object) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    program.run(main)

@@ -24,7 +24,7 @@ PARENT = """
 import os, signal, sys, threading, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from harness import children, cli
+from harness import children, program
 said = Path(sys.argv[1])
 def strike():
     while not said.exists() or not said.read_text():
@@ -37,7 +37,7 @@ def command():
         children.run(["sh", "-c", '"$@"; true', "sh", sys.executable, "-c", {child!r}, sys.argv[1]])
     finally:
         print(said.read_text(), end="")
-cli.run(command)
+program.run(command)
 """
 
 

@@ -120,7 +120,7 @@ def test_a_full_disk_under_stdout_is_an_expected_error():
 SWALLOWED = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's tests ignore it
-from harness import cli
+from harness import cli, program
 def importing(prog_name):
     try:
         signal.raise_signal(signal.SIG{name})
@@ -133,7 +133,7 @@ cli.main()
 
 @pytest.mark.parametrize("name", ["INT", "TERM"])
 @pytest.mark.parametrize(
-    "error", ["ImportError", "BaseException", "cli.HarnessError"], ids=lambda name: name
+    "error", ["ImportError", "BaseException", "program.HarnessError"], ids=lambda name: name
 )
 def test_a_signal_that_an_import_turns_into_another_error_ends_with_75(name, error):
     process = subprocess.run(

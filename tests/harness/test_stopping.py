@@ -11,7 +11,7 @@ from tests.command import ROOT, environment
 SCRIPT = """
 import signal, sys, time, weakref
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's tests ignore it
-from harness import cli
+from harness import program
 from harness.stopping import Stop, StopNow
 class Thing:
     pass
@@ -22,7 +22,7 @@ def dropped():
     del thing
 def command():
 {body}
-cli.run(command)
+program.run(command)
 """
 
 
