@@ -39,7 +39,9 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            # Else the second of paddle's three cuts short how this process leaves the others.
+            ignored = self.asked and _comes_thrice(number)
+            signal.signal(number, signal.SIG_IGN if ignored else handler)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -76,8 +78,7 @@ class Stop:
 
     def _kill(self, number: int, frame: FrameType | None) -> None:
         """What a second signal does."""
-        # Paddle's launcher sends SIGTERM three times within a second and means one.
-        if number == signal.SIGTERM and parallel.started_by_launch():
+        if _comes_thrice(number):
             return
         former = self._former[number]
         if callable(former):
@@ -85,3 +86,8 @@ class Stop:
         else:
             signal.signal(number, former)
             signal.raise_signal(number)
+
+
+def _comes_thrice(number: int) -> bool:
+    """Paddle's launcher sends SIGTERM three times within a second, and means one."""
+    return number == signal.SIGTERM and parallel.started_by_launch()

@@ -22,10 +22,11 @@ from tests.faults.striking import bits, struck, to_everyone, to_group, to_proces
 from tests.fixtures import write_tiny_config
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
-# digits_tiny as it is shipped, but for its length: grids, and evaluation at the start and later.
+# digits_tiny as it is shipped, but for its length: evaluation at the start, then grids.
 SHORT = [word for key, value in {
-    "max_steps": 8, "save_steps": 3, "image_steps": 4, "eval_steps": 6, "log_steps": 1,
+    "max_steps": 8, "save_steps": 3, "image_steps": 4, "log_steps": 1,
 }.items() for word in ("--set", f"train.{key}={value}")]
+LATER_TOO = ("--set", "train.eval_steps=6")
 IMPORTING = "paddle.nn::1"
 BEFORE, STEP = "harness.data:open_source:1", "harness.step:Trainer.train:5"
 SAVING, GRID = "harness.checkpoints:save:1", "harness.hooks:_draw_grid:1"
@@ -58,7 +59,9 @@ EXTRACT = ("harness", "data", "extract", "--images", "{photos}", "--captions",
            "--size", "64", "-o", "data")
 COMMANDS = {
     "train": Command(TRAIN),
+    "train, evaluating": Command((*TRAIN, *LATER_TOO)),
     "train --nproc 2": Command(TRAIN, nproc=2),
+    "train, evaluating --nproc 2": Command((*TRAIN, *LATER_TOO), nproc=2),
     "eval": Command(EVAL, "trained"),
     "eval --nproc 2": Command(EVAL, "trained", nproc=2),
     "sample": Command(("harness", "sample", "run", "a photo of a 3", "-n", "8", "-o", "images",
@@ -87,13 +90,15 @@ MOMENTS = {
         BEFORE: "before the first step", SAMPLING: "first evaluation, sampling",
         DECODING: "first evaluation, decoding", FEATURES: "first evaluation, features",
         CONCLUDING: "first evaluation, result", STEP: "a step", SAVING: "a save", GRID: "a grid",
-        LATER: "evaluation at step 6", "harness.saving:Saver.close:1": "all is done",
+        "harness.saving:Saver.close:1": "all is done",
     },
+    "train, evaluating": {LATER: "evaluation at step 6"},
     "train --nproc 2": {
         "paddle.distributed.launch.controllers::1": "before there are workers",
         BEFORE: "before the first step", "eval.making:decode:1": "first evaluation, decoding",
-        STEP: "a step", SAVING: "a save", GRID: "a grid", SHARED_LATER: "evaluation at step 6",
+        STEP: "a step", SAVING: "a save", GRID: "a grid",
     },
+    "train, evaluating --nproc 2": {SHARED_LATER: "evaluation at step 6"},
     "eval": {
         IMPORTING: "importing paddle", SAMPLING: "sampling", DECODING: "decoding",
         FEATURES: "features", CONCLUDING: "result",
