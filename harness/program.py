@@ -52,6 +52,8 @@ def run(command: Callable[[], object]) -> None:
     except BaseException as error:
         insist.end()
         if _signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)  # it has been heard
             # Inside an import, a signal comes out as any error at all. Files appear whole or not
             # at all, so there is nothing to put right.
             _end(75, f"{_signals[0]}: stopped; run the same command again")
