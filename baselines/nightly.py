@@ -24,7 +24,8 @@ from pathlib import Path
 
 import click
 
-from harness import children, fingerprint, program
+from harness.base import fingerprint
+from harness.distributed import children, program
 
 MATRIX = ("small", "small_deep", "mid")
 SMOKE_MATRIX = ("digits_tiny", "digits_tiny_deep")

@@ -9,7 +9,7 @@ import importlib
 
 import click
 
-from harness import program
+from harness.distributed import program
 
 # name -> (module with a click command called `command`, line in --help)
 COMMANDS = {

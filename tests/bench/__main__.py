@@ -18,8 +18,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import doctor, files, fingerprint
-from harness.machine import cpu_name
+from harness import files
+from harness.base import fingerprint
+from harness.base.machine import cpu_name
+from harness.doctor import examine
 from tests.bench import rows, table
 from tests.bench.options import Options
 
@@ -74,7 +76,7 @@ def machine(options: Options) -> dict[str, Any]:
 
 def gpu_lacks() -> str:
     """What `harness doctor` finds missing for a GPU, a line each; empty if nothing is."""
-    found = [finding for finding in doctor.examine() if finding.what in DOCTOR]
+    found = [finding for finding in examine.examine() if finding.what in DOCTOR]
     return "\n".join(
         f"bench: {f.what}: {f.detail}; {f.remedy}" for f in found if f.status != "ok"
     )

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import checkpoints, digits, runs
+from harness import runs
+from harness.digits import dataset as digits
+from harness.runs import checkpoints
 from tests.baselines.test_bisect import begin, commit
 from tests.faults.striking import bits, struck, to_everyone, to_group, to_process, to_rank
 from tests.fixtures import write_tiny_config
@@ -27,13 +29,20 @@ SHORT = [word for key, value in {
     "max_steps": 8, "save_steps": 3, "image_steps": 4, "log_steps": 1,
 }.items() for word in ("--set", f"train.{key}={value}")]
 LATER_TOO = ("--set", "train.eval_steps=6")
-IMPORTING = "paddle.nn::1"
-BEFORE, STEP = "harness.data:open_source:1", "harness.step:Trainer.train:5"
-SAVING, GRID = "harness.checkpoints:save:1", "harness.hooks:_draw_grid:1"
-SAMPLING, DECODING = "eval.sampling:sample_latents:2", "eval.making:decode:2"
-FEATURES, CONCLUDING = "eval.digits:DigitsFeatures.features:4", "eval.evaluate:_conclude:1"
-LATER = "eval.making:Maker.images:6"  # the second block of the evaluation at step 6
-SHARED_LATER = "eval.making:Maker.images:3"  # of each of two workers
+IMPORTING, LAUNCHING = "paddle.nn::1", "paddle.distributed.launch.controllers::1"
+DECODING_FIRST = "eval.sampling.image_making:decode:1"
+PACKING = "harness.preparation.pack:_pack_shard:2"
+UNPACKING = "harness.preparation.unpack:_extract:30"
+ENCODING = "harness.preparation.extract:_encode:3"
+TORCH = "eval.features.inception:InceptionFeatures._read:2"
+BEFORE, STEP = "harness.data:open_source:1", "harness.training.step:Trainer.train:5"
+SAVING, GRID = "harness.runs.checkpoints:save:1", "harness.training.hooks:_draw_grid:1"
+SAMPLING = "eval.sampling.latent_sampling:sample_latents:2"
+DECODING = "eval.sampling.image_making:decode:2"
+FEATURES = "eval.features.digits:DigitsFeatures.features:4"
+CONCLUDING = "eval.evaluation.evaluate:_conclude:1"
+LATER = "eval.sampling.image_making:Maker.images:6"  # the second block of the evaluation at step 6
+SHARED_LATER = "eval.sampling.image_making:Maker.images:3"  # of each of two workers
 
 
 @dataclass(frozen=True)
@@ -90,47 +99,47 @@ MOMENTS = {
         BEFORE: "before the first step", SAMPLING: "first evaluation, sampling",
         DECODING: "first evaluation, decoding", FEATURES: "first evaluation, features",
         CONCLUDING: "first evaluation, result", STEP: "a step", SAVING: "a save", GRID: "a grid",
-        "harness.saving:Saver.close:1": "all is done",
+        "harness.training.saving:Saver.close:1": "all is done",
     },
     "train, evaluating": {LATER: "evaluation at step 6"},
     "train --nproc 2": {
-        "paddle.distributed.launch.controllers::1": "before there are workers",
-        BEFORE: "before the first step", "eval.making:decode:1": "first evaluation, decoding",
+        LAUNCHING: "before there are workers",
+        BEFORE: "before the first step", DECODING_FIRST: "first evaluation, decoding",
         STEP: "a step", SAVING: "a save", GRID: "a grid",
     },
     "train, evaluating --nproc 2": {SHARED_LATER: "evaluation at step 6"},
     "eval": {
         IMPORTING: "importing paddle", SAMPLING: "sampling", DECODING: "decoding",
         FEATURES: "features", CONCLUDING: "result",
-        "eval.validation:validation_loss:1": "validation loss",
+        "eval.evaluation.validation:validation_loss:1": "validation loss",
     },
     "eval --nproc 2": {
-        "paddle.distributed.launch.controllers::1": "before there are workers",
-        "eval.making:decode:1": "decoding", "eval.evaluate:_conclude:1": "result",
+        LAUNCHING: "before there are workers",
+        DECODING_FIRST: "decoding", "eval.evaluation.evaluate:_conclude:1": "result",
     },
-    "sample": {IMPORTING: "importing paddle", "eval.sampling:sample_latents:1": "sampling",
-               "eval.making:decode:1": "decoding", "harness.samples:write:1": "writing"},
+    "sample": {IMPORTING: "importing paddle", SAMPLING.replace(":2", ":1"): "sampling",
+               DECODING_FIRST: "decoding", "eval.evaluation.sample_prompts:write:1": "writing"},
     "verify": {IMPORTING: "importing paddle", STEP: "a step"},
     "export": {"ppdiffusers::1": "importing ppdiffusers",
-               "models.pipeline_parts:write_text_encoder:1": "writing"},
+               "models.pretrained.pipeline_folder:write_text_encoder:1": "writing"},
     "data digits": {IMPORTING: "importing paddle",
-                    "models.autoencoder:Autoencoder.encode_moments:9": "encoding"},
-    "data fetch": {"harness.data.unpack:_extract:30": "unpacking"},
-    "data extract": {IMPORTING: "importing paddle", "harness.data.extract:_encode:3": "encoding",
-                     "harness.data.extract:_write:3": "writing"},
-    "data extract --processes 2": {"harness.data.extract:_encode:3": "encoding"},
-    "data check --full": {"harness.data.check_files:_sample:1": "reading"},
-    "data pack": {"harness.data.pack:_pack_shard:2": "packing"},
-    "stats": {"eval.inception:InceptionFeatures._read:1": "starting torch",
-              "eval.inception:InceptionFeatures._read:2": "features"},
-    "fid": {"eval.inception:InceptionFeatures._read:2": "features"},
+                    "models.pretrained.autoencoder:Autoencoder.encode_moments:9": "encoding"},
+    "data fetch": {UNPACKING: "unpacking"},
+    "data extract": {IMPORTING: "importing paddle", ENCODING: "encoding",
+                     "harness.preparation.extract:_write:3": "writing"},
+    "data extract --processes 2": {ENCODING: "encoding"},
+    "data check --full": {"harness.preparation.check_files:_sample:1": "reading"},
+    "data pack": {PACKING: "packing"},
+    "stats": {"eval.features.inception:InceptionFeatures._read:1": "starting torch",
+              TORCH: "features"},
+    "fid": {TORCH: "features"},
     "bisect": {"good": "training the good commit", "bisect": "git bisect run"},
-    "nightly": {STEP.replace(":5", ":3"): "a training", "eval.making:decode:1": "the evaluation"},
+    "nightly": {STEP.replace(":5", ":3"): "a training", DECODING_FIRST: "the evaluation"},
 }
 QUICK = {
     ("train", DECODING, TERM, to_process), ("train --nproc 2", STEP, TERM, to_everyone),
-    ("data pack", "harness.data.pack:_pack_shard:2", INT, to_group),
-    ("data fetch", "harness.data.unpack:_extract:30", TERM, to_process),
+    ("data pack", PACKING, INT, to_group),
+    ("data fetch", UNPACKING, TERM, to_process),
 }
 
 

@@ -119,11 +119,9 @@ def _child(request) -> None:
 
 
 def serve() -> None:
-    from harness import environment
+    from harness.base import environment
 
     environment.require_paddle()
-    import harness.hooks
-    import harness.verify  # noqa: F401
 
     print("0", flush=True)
     for line in sys.stdin:

@@ -120,7 +120,8 @@ def test_a_full_disk_under_stdout_is_an_expected_error():
 SWALLOWED = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's tests ignore it
-from harness import cli, program
+from harness import cli
+from harness.distributed import program
 def importing(prog_name):
     try:
         signal.raise_signal(signal.SIG{name})
