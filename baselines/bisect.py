@@ -21,8 +21,9 @@ from typing import Any
 from baselines import gate, record
 from baselines.verdicts import Report
 from harness import files, runs
-from harness.base.errors import EnvironmentFault, UsageError
+from harness.base.errors import EnvironmentFault, Interrupted, UsageError
 from harness.base.progress import say
+from harness.distributed import children, program
 
 # Metric -> (what the gate looks at, runs a commit, runs of the good commit).
 METRICS = {
@@ -110,9 +111,8 @@ def _run(search: Search, good: str, bad: str) -> dict[str, Any]:
     # The step runs from our own source folder: `python -m` would find the tree's code first.
     step = f"cd {shlex.quote(str(SOURCE))} && exec {shlex.quote(sys.executable)} -m " \
            f"baselines.bisect {shlex.quote(search.folder)}"
-    process = subprocess.run(
-        ["git", "bisect", "run", "sh", "-c", step], cwd=tree, capture_output=True, text=True,
-        env=_environment(SOURCE),
+    process = children.run(
+        ["git", "bisect", "run", "sh", "-c", step], cwd=tree, env=_environment(SOURCE)
     )
     log = _git(tree, "bisect", "log")
     if process.returncode == 0:
@@ -181,11 +181,14 @@ def _train(search: Search, commit: str, numbers: range) -> list[runs.Run] | None
     for number in numbers:
         directory = Path(search.folder) / "runs" / f"{commit[:12]}-{number}"
         sets = [part for override in search.set for part in ("--set", override)]
-        process = subprocess.run(
+        process = children.run(
             [sys.executable, "-m", "harness", "train", search.config, "--data", search.data,
              "--output-dir", str(directory), "--until", str(search.until), "--no-eval", *sets],
-            cwd=search.tree, env=_environment(search.tree), capture_output=True, text=True,
+            cwd=search.tree, env=_environment(search.tree),
         )
+        if process.returncode == 75:
+            raise Interrupted(f"the training of {commit[:12]} was stopped",
+                              remedy="run the same command again")
         if process.returncode:
             last = (process.stderr.strip().splitlines() or ["no output"])[-1]
             say(f"{commit[:12]} does not train (exit {process.returncode}): {last}")
@@ -226,10 +229,10 @@ def main(folder: str) -> int:
     search = Search(**{**values, "set": tuple(values["set"])})
     try:
         return judge(search, _git(search.tree, "rev-parse", "HEAD"))
-    except Exception as error:  # git would take an exit code of 1 for 'bad'
+    except BaseException as error:  # git would take an exit code of 1 (or 75) for 'bad'
         say(f"bisect step failed: {error!r}")
         return ABORT
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1]))
+    program.run(lambda: sys.exit(main(sys.argv[1])))

@@ -25,6 +25,7 @@ from pathlib import Path
 import click
 
 from harness.base import fingerprint
+from harness.distributed import children, program
 
 MATRIX = ("small", "small_deep", "mid")
 SMOKE_MATRIX = ("digits_tiny", "digits_tiny_deep")
@@ -205,7 +206,7 @@ def _call(*arguments: object, **variables: str) -> subprocess.CompletedProcess[s
     command = [sys.executable, "-m", "harness", *map(str, arguments)]
     click.echo("$ harness " + " ".join(command[3:]), err=True)
     environment = {**os.environ, **variables}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+    return children.run(command, env=environment)
 
 
 def _harness(*arguments: object) -> None:
@@ -214,8 +215,8 @@ def _harness(*arguments: object) -> None:
     if process.returncode:
         click.echo(process.stderr[-4000:], err=True)
         click.echo(f"nightly: `harness {arguments[0]}` ended with {process.returncode}", err=True)
-        raise SystemExit(5)
+        raise SystemExit(75 if process.returncode == 75 else 5)
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

@@ -5,17 +5,11 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import os
-import select
-import signal
-import sys
 
 import click
 
-from harness.base.errors import HarnessError
-from harness.base.progress import say
+from harness.distributed import program
 
 # name -> (module with a click command called `command`, line in --help)
 COMMANDS = {
@@ -83,77 +77,9 @@ def root() -> None:
     """
 
 
-class _Signal(BaseException):
-    """SIGTERM or Ctrl-C; not an Exception, so that nothing on the way takes it for an error."""
-
-
-_signals: list[str] = []  # names of those that came
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    _signals.append(signal.Signals(number).name)
-    raise _Signal
-
-
 def main() -> None:
-    """Run the command line; expected errors are one line on stderr and an exit code."""
-    try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job
-                signal.signal(number, _interrupt)
-        root(prog_name="harness")
-    except SystemExit as leaving:
-        # click's own answer is 1 (`harness config show | head`).
-        if isinstance(leaving.__context__, BrokenPipeError) and _reader_has_gone():
-            _drop_output()
-            _exit(0)
-        raise
-    except BaseException as error:
-        if _signals:
-            # Inside an import, a signal comes out as any error at all. Files appear whole or not
-            # at all, so there is nothing to put right.
-            _end(75, f"{_signals[0]}: stopped; run the same command again")
-        if isinstance(error, HarnessError):
-            _end(error.exit_code, f"error: {error}")
-        if isinstance(error, MemoryError):
-            _end(5, "error: out of memory; lower the batch sizes")
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _drop_output()  # what stdout is redirected to may be what is full
-            _end(5, f"error: {error.strerror}; free some space and run the same command again")
-        _tell_launcher(1, f"{type(error).__name__}: {error}")
-        raise
-
-
-def _reader_has_gone() -> bool:
-    """Whether stdout is a pipe that nobody reads: another broken pipe is no reason to end well."""
-    poll = select.poll()
-    poll.register(sys.__stdout__, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def _drop_output() -> None:
-    """Let nothing that stdout still holds be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
-
-
-def _end(code: int, message: str) -> None:
-    if not _tell_launcher(code, message.removeprefix("error: ")):
-        say(f"harness: {message}")
-    _exit(code)
-
-
-def _tell_launcher(code: int, message: str) -> bool:
-    """One of several workers leaves its error where the process that launched them looks."""
-    if "HARNESS_RANK_REPORTS" not in os.environ:
-        return False
-    from harness.distributed import rank_reports
-
-    return rank_reports.error(code, message)
-
-
-def _exit(code: int) -> None:
-    sys.stdout.flush()
-    raise SystemExit(code)
+    """Run the command line."""
+    program.run(lambda: root(prog_name="harness"))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.base import insist
 from harness.base.environment import default_threads, has_gpu_build
 from harness.base.errors import EnvironmentFault, HarnessError, Interrupted, UsageError
 from harness.base.progress import say
@@ -211,9 +212,10 @@ def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
     asked: list[int] = []
 
     def forward(number: int, _: Any) -> None:
+        insist.end()
         asked.append(number)
         if len(asked) == 1:
-            _signal_workers(process.pid, signal.SIGTERM)
+            _signal_workers(process, signal.SIGTERM)
             threading.Thread(target=_end_after, args=(process,), daemon=True).start()
         else:
             process.terminate()
@@ -231,13 +233,19 @@ def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             process.terminate()
 
 
-def _signal_workers(launcher: int, number: int) -> None:
-    """Signal the launcher's children; not the launcher, which would kill them after 3 s."""
+def _signal_workers(launcher: subprocess.Popen[bytes], number: int) -> None:
+    """Signal the launcher's children; not the launcher, which would kill them after 30 s.
+
+    Where it has none yet, nothing is lost with it: it would go on to start them.
+    """
     import psutil
 
     with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(launcher).children():
+        children = psutil.Process(launcher.pid).children()
+        for child in children:
             child.send_signal(number)
+        if not children:
+            launcher.send_signal(number)
 
 
 def _end_after(process: subprocess.Popen[bytes]) -> None:

@@ -54,6 +54,8 @@ def others(arguments: Sequence[str], count: int, *, gpus: bool) -> Iterator[None
         for process in processes:
             if process.poll() is None:
                 process.terminate()
+        for process in processes:  # they write what the next call may write, too
+            process.wait()
     for number, code in enumerate(codes, 1):
         if code:
             raise PartFailed(number, code)

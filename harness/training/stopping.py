@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from harness.base import insist
 from harness.base.progress import say
 from harness.distributed import process_group
 
@@ -39,7 +40,9 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            # Else the second of paddle's three cuts short how this process leaves the others.
+            ignored = self.asked and _comes_thrice(number)
+            signal.signal(number, signal.SIG_IGN if ignored else handler)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -51,6 +54,7 @@ class Stop:
             yield
         finally:
             self._at_once = False
+            insist.end()
 
     def check(self) -> None:
         """Raise `StopNow` if a signal came so long ago that the step is not worth finishing."""
@@ -58,11 +62,33 @@ class Stop:
             raise StopNow
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        again = insist.again()
+        if self.asked and again:
+            if self._at_once and insist.due(StopNow):
+                raise StopNow
+            return
+        if self.asked:
+            self._kill(number, frame)
+            return
         self.asked, self._since = True, time.monotonic()
-        # Paddle's launcher sends SIGTERM three times within a second and means one.
-        once = number == signal.SIGTERM and process_group.started_by_launch()
-        signal.signal(number, signal.SIG_IGN if once else self._former[number])
+        insist.end()  # of what came before this was entered, if that is why it is called
         if self._at_once:
-            self._at_once = False
+            insist.begin(number)
             raise StopNow
         say(f"{signal.Signals(number).name}: finishing this step, then saving")
+
+    def _kill(self, number: int, frame: FrameType | None) -> None:
+        """What a second signal does."""
+        if _comes_thrice(number):
+            return
+        former = self._former[number]
+        if callable(former):
+            former(number, frame)
+        else:
+            signal.signal(number, former)
+            signal.raise_signal(number)
+
+
+def _comes_thrice(number: int) -> bool:
+    """Paddle's launcher sends SIGTERM three times within a second, and means one."""
+    return number == signal.SIGTERM and process_group.started_by_launch()

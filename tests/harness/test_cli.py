@@ -124,6 +124,7 @@ SWALLOWED = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's tests ignore it
 from harness import cli
+from harness.distributed import program
 def importing(prog_name):
     try:
         signal.raise_signal(signal.SIG{name})
@@ -136,7 +137,7 @@ cli.main()
 
 @pytest.mark.parametrize("name", ["INT", "TERM"])
 @pytest.mark.parametrize(
-    "error", ["ImportError", "BaseException", "cli.HarnessError"], ids=lambda name: name
+    "error", ["ImportError", "BaseException", "program.HarnessError"], ids=lambda name: name
 )
 def test_a_signal_that_an_import_turns_into_another_error_ends_with_75(name, error):
     process = subprocess.run(
@@ -145,6 +146,40 @@ def test_a_signal_that_an_import_turns_into_another_error_ends_with_75(name, err
     )
     assert process.returncode == 75, process.stderr
     assert process.stderr == f"harness: SIG{name}: stopped; run the same command again\n"
+
+
+DROPPED = """
+import signal, time, weakref
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from harness import cli
+class Thing:
+    pass
+def callback(_):
+    signal.raise_signal(signal.SIG{name})
+def importing(prog_name):
+    thing = Thing()
+    reference = weakref.ref(thing, callback)
+    del thing
+    print("dropped", flush=True)
+    try:
+        time.sleep(30)
+    finally:
+        time.sleep(1)  # it is on its way: nothing comes between
+        print("cleared up", flush=True)
+cli.root = importing
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_a_signal_that_a_callback_drops_comes_again(name):
+    process = subprocess.run(
+        [sys.executable, "-c", DROPPED.format(name=name)],
+        capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=25,
+    )
+    assert process.returncode == 75, process.stderr
+    assert process.stdout == "dropped\ncleared up\n"
+    assert process.stderr.endswith(f"harness: SIG{name}: stopped; run the same command again\n")
 
 
 def test_doctor_reports_each_part():
