@@ -43,9 +43,11 @@ class Warm:
 
     def __init__(self, folder: Path):
         self._folder, self._count = folder, 0
+        self.torch_home = folder / "torch"  # where commands look for Inception's weights
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.warm"], cwd=ROOT, env=environment(), text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "tests.faults.warm"], cwd=ROOT, text=True,
+            env=environment(TORCH_HOME=str(self.torch_home)), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self._answer()
 
@@ -124,6 +126,7 @@ def serve() -> None:
     environment.require_paddle()
     import harness.hooks
     import harness.verify  # noqa: F401
+    import tests.faults.cases  # noqa: F401
 
     print("0", flush=True)
     for line in sys.stdin:
