@@ -21,8 +21,8 @@ from typing import Any
 from baselines import gate, record
 from baselines.verdicts import Report
 from harness import files, runs
-from harness.errors import EnvironmentFault, UsageError
-from harness.progress import say
+from harness.base.errors import EnvironmentFault, UsageError
+from harness.base.progress import say
 
 # Metric -> (what the gate looks at, runs a commit, runs of the good commit).
 METRICS = {
@@ -78,8 +78,10 @@ def bisect(
 
 def _one_config(search: Search) -> str:
     """A copy of the config as the good commit has it: later commits may not change it."""
-    shipped = search.tree / "harness" / "configs" / f"{search.config}.toml"
-    source = shipped if shipped.is_file() else Path(search.config)
+    folder = search.tree / "harness" / "configs"
+    name = f"{search.config}.toml"
+    places = [folder / "shipped" / name, folder / name, Path(search.config)]  # the second: once
+    source = next((place for place in places if place.is_file()), places[-1])
     if not source.is_file():
         raise UsageError(f"there is no config {search.config!r} at the good commit")
     copy = Path(search.folder) / source.name

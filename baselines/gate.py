@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from baselines import bits, metrics, stats
+from baselines import identical, metrics, significance
 from baselines.metrics import METRICS, Measured
 from baselines.record import Baseline, data_identity, named, other_data
 from baselines.verdicts import Report, Verdict
 from harness import configs, runs
-from harness.errors import DataError
+from harness.base.errors import DataError
 
 # A check's run is disturbed when its steps scatter this much more than the baseline's did.
 DISTURBED_TIMES, DISTURBED_LEAST = 3.0, 0.10
@@ -52,7 +52,7 @@ def check(
 
 
 def _keys(baseline: Baseline, only: Sequence[str]) -> list[str]:
-    keys = [*(bits.KEYS if baseline.content["bits"] else ()), *baseline.content["metrics"]]
+    keys = [*(identical.KEYS if baseline.content["bits"] else ()), *baseline.content["metrics"]]
     return [key for key in keys if not only or metrics.family(key) in only]
 
 
@@ -84,10 +84,10 @@ def _compare(
     measured: list[Measured], baseline: Baseline, keys: list[str], require_bits: bool
 ) -> list[Verdict]:
     verdicts: dict[str, Verdict] = {}
-    tests: dict[str, tuple[stats.Comparison, bool, Verdict]] = {}
+    tests: dict[str, tuple[significance.Comparison, bool, Verdict]] = {}
     for key in keys:
-        if key in bits.KEYS:
-            outcome = bits.compare(key, measured, baseline)
+        if key in identical.KEYS:
+            outcome = identical.compare(key, measured, baseline)
             gates = outcome.verdict != "not comparable" or require_bits
             verdicts[key] = Verdict(
                 key, outcome.verdict, outcome.reason, gates=gates,
@@ -100,7 +100,9 @@ def _compare(
         else:
             tests[key] = drawn
     flags = [disturbed for _, disturbed, _ in tests.values()]
-    named_ = stats.verdicts([comparison for comparison, _, _ in tests.values()], disturbed=flags)
+    named_ = significance.verdicts(
+        [comparison for comparison, _, _ in tests.values()], disturbed=flags
+    )
     for (key, (comparison, disturbed, draft)), verdict in zip(tests.items(), named_, strict=True):
         verdicts[key] = _worded(draft, comparison, verdict, disturbed)
     return [verdicts[key] for key in keys]
@@ -108,7 +110,7 @@ def _compare(
 
 def _draw(
     key: str, measured: list[Measured], baseline: Baseline
-) -> Verdict | tuple[stats.Comparison, bool, Verdict]:
+) -> Verdict | tuple[significance.Comparison, bool, Verdict]:
     """A final verdict where no statistics are needed, else what they are to decide."""
     summary, metric = baseline.content["metrics"][key], METRICS[metrics.family(key)]
     having = [one for one in measured if key in one.values]
@@ -134,7 +136,7 @@ def _draw(
         return Verdict(key, "not comparable", f"the baseline has no run of seed {strange} and "
                        f"fewer than {FEWEST_SEEDS} seeds to know their spread by")
     before, after = _flat(old), _flat(new)
-    comparison = stats.compare(
+    comparison = significance.compare(
         [metric.worse(v) for v in before], [metric.worse(v) for v in after], minimum=minimum
     )
     return comparison, _disturbed(key, having, summary), _draft(key, before, after)
@@ -192,7 +194,7 @@ def _minimum(
 
 
 def _draft(key: str, old: list[float], new: list[float]) -> Verdict:
-    before, after = stats.median(old), stats.median(new)
+    before, after = significance.median(old), significance.median(new)
     relative = METRICS[metrics.family(key)].scale == "ratio"
     change = after / before - 1 if relative else after - before
     return Verdict(key, "", baseline=before, value=after, change=change, n=(len(old), len(new)))
@@ -210,7 +212,8 @@ def _paired(
     draft = _draft(key, _flat({seed: old[seed] for seed in new}), _flat(new))
     scaled_old = {seed: [metric.worse(value) for value in old[seed]] for seed in new}
     scaled = {seed: [metric.worse(value) for value in some] for seed, some in new.items()}
-    steps = [stats.median(scaled[seed]) - stats.median(scaled_old[seed]) for seed in new]
+    median = significance.median
+    steps = [median(scaled[seed]) - median(scaled_old[seed]) for seed in new]
     difference = sum(steps) / len(steps)
     least = max(minimum, *(max(some) - min(some) for some in scaled_old.values()))
     verdict = "same" if abs(difference) <= least else "worse" if difference > 0 else "better"
@@ -244,11 +247,11 @@ def _disturbed(key: str, having: list[Measured], summary: dict[str, Any]) -> boo
     usual = summary.get("noise")
     if not noises or usual is None:
         return False
-    return stats.median(noises) > max(DISTURBED_LEAST, DISTURBED_TIMES * usual)
+    return significance.median(noises) > max(DISTURBED_LEAST, DISTURBED_TIMES * usual)
 
 
 def _worded(
-    draft: Verdict, comparison: stats.Comparison, verdict: str, disturbed: bool
+    draft: Verdict, comparison: significance.Comparison, verdict: str, disturbed: bool
 ) -> Verdict:
     reason = ""
     if verdict == "inconclusive":

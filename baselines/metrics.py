@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from baselines import stats
-from harness import checkpoints, runs
-from harness.errors import DataError
+from baselines import significance
+from harness import runs
+from harness.base.errors import DataError
+from harness.runs import checkpoints
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def measure(run: runs.Run, step: int) -> Measured:
 def throughput(lines: list[dict[str, Any]], images_per_step: int) -> Value | None:
     """Images per second at the median step, from lines of timing.jsonl; None if no step was timed.
 
-    A process's first steps are not in the lines at all (harness.measure); the first timed
+    A process's first steps are not in the lines at all (harness.training.measure); the first timed
     stretch is left out as well where there are enough, since caches are still filling.
     """
     timed = [
@@ -134,8 +135,8 @@ def throughput(lines: list[dict[str, Any]], images_per_step: int) -> Value | Non
     if not timed or min(line["step_ms"] for line in timed) <= 0:
         return None
     times = [line["step_ms"] for line in timed]
-    middle = stats.median(times, [line["steps_timed"] for line in timed])
-    noise = stats.robust_spread(times) / middle if len(times) > 2 else None
+    middle = significance.median(times, [line["steps_timed"] for line in timed])
+    noise = significance.robust_spread(times) / middle if len(times) > 2 else None
     return Value(1e3 * images_per_step / middle, noise=noise)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import click
 
-from harness import fingerprint
+from harness.base import fingerprint
 
 MATRIX = ("small", "small_deep", "mid")
 SMOKE_MATRIX = ("digits_tiny", "digits_tiny_deep")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import files
-from harness.errors import DataError
+from harness.base.errors import DataError
 
 FILE = Path(__file__).parent / "published.json"
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines import metrics, stats
+from baselines import metrics, significance
 from baselines.metrics import METRICS, Measured
 from harness import configs, files, runs
-from harness.errors import DataError, UsageError
+from harness.base.errors import DataError, UsageError
 
 SCHEMA = 2  # 1 had digests of weights that no file had
 FOLDER = Path("baselines/recorded")  # beside runs/ and data/; committed with the project
@@ -179,10 +179,10 @@ def _summary(key: str, having: Sequence[Measured]) -> dict[str, Any]:
     errors = [value.error for value in values if value.error is not None]
     return {
         "unit": METRICS[metrics.family(key)].unit,
-        "median": stats.median(numbers),
-        "spread": stats.deviation(numbers),
+        "median": significance.median(numbers),
+        "spread": significance.deviation(numbers),
         "n": len(numbers),
-        "noise": stats.median(noises) if noises else None,
+        "noise": significance.median(noises) if noises else None,
         "error": max(errors) if errors else None,
         "values": numbers,
         "seeds": [one.seed for one in having],

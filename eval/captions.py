@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from harness import data, files, seeds
-from harness.errors import DataError
+from harness import data, files
+from harness.base import seeds
+from harness.base.errors import DataError
 
 
 @dataclass(frozen=True)

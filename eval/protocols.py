@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import UsageError
+from harness.base.errors import UsageError
 
 # Of the official code's images: (x + 1) / 2 clipped to [0, 1], then torchvision.save_image's
 # mul(255).add(0.5).clamp(0, 255).to(uint8).

@@ -14,8 +14,8 @@ import sys
 
 import click
 
-from harness.errors import HarnessError
-from harness.progress import say
+from harness.base.errors import HarnessError
+from harness.base.progress import say
 
 # name -> (module with a click command called `command`, line in --help)
 COMMANDS = {
@@ -146,7 +146,7 @@ def _tell_launcher(code: int, message: str) -> bool:
     """One of several workers leaves its error where the process that launched them looks."""
     if "HARNESS_RANK_REPORTS" not in os.environ:
         return False
-    from harness import rank_reports
+    from harness.distributed import rank_reports
 
     return rank_reports.error(code, message)
 

@@ -9,8 +9,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from harness.errors import DataError
-from models import kernels, rows
+from harness.base.errors import DataError
+from models.cpu import kernels, row_threads
 
 # A model, or its weights by structured name.
 Weights = nn.Layer | Mapping[str, paddle.Tensor]
@@ -42,10 +42,12 @@ class EMA:
         1 - decay are lost in half precision.
         """
         named = dict(_named(model))
-        if all(map(rows.tuned, named.values())):  # the shadow is float32, where the weights are
-            pairs = [(rows.array(self.shadow[n]), rows.array(p)) for n, p in named.items()]
+        # The shadow is float32 where the weights are.
+        if all(map(row_threads.tuned, named.values())):
+            array = row_threads.array
+            pairs = [(array(self.shadow[n]), array(p)) for n, p in named.items()]
             share = np.float32(1.0 - self.decay)
-            rows.shared_flat(lambda s, w: kernels.move(s, w, share), pairs)
+            row_threads.shared_flat(lambda s, w: kernels.move(s, w, share), pairs)
             return
         for name, parameter in named.items():
             shadow = self.shadow[name]
@@ -55,7 +57,7 @@ class EMA:
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of the average: parameter name -> float32 array in the model's own layout."""
-        return rows.copies(self.shadow)
+        return row_threads.copies(self.shadow)
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from what `state()` gave. DataError lists every name or shape that is wrong."""

@@ -7,9 +7,9 @@ from functools import lru_cache
 import paddle
 import paddle.nn.functional as F
 
-from harness.errors import EnvironmentFault
-from models import blas, cpu
-from models.rows import tuned
+from harness.base.errors import EnvironmentFault
+from models.cpu import blas, operations
+from models.cpu.row_threads import tuned
 
 
 def cast(x, dtype):
@@ -20,7 +20,7 @@ def cast(x, dtype):
 def linear(x, weight, bias=None, onto=None):
     """[..., M] times weight [M, N] plus bias [N], added to `onto` [..., N] in its dtype."""
     if tuned(x):
-        return cpu.Linear.apply(x, weight, bias, onto)
+        return operations.Linear.apply(x, weight, bias, onto)
     out = F.linear(x, weight, bias)
     return out if onto is None else onto + cast(out, onto.dtype)
 
@@ -28,7 +28,7 @@ def linear(x, weight, bias=None, onto=None):
 def layer_norm(x, layer):
     """LayerNorm over the last axis with the weight, bias and epsilon of an `nn.LayerNorm`."""
     if tuned(x):
-        return cpu.LayerNorm.apply(x, layer.weight, layer.bias, layer._epsilon)
+        return operations.LayerNorm.apply(x, layer.weight, layer.bias, layer._epsilon)
     return F.layer_norm(x, x.shape[-1:], layer.weight, layer.bias, layer._epsilon)
 
 
@@ -39,20 +39,20 @@ def branch(x, layer):
     Recompute adds in that order too, so that it leaves the bits as they are.
     """
     if tuned(x):
-        return cpu.Branch.apply(x, layer.weight, layer.bias, layer._epsilon)
+        return operations.Branch.apply(x, layer.weight, layer.bias, layer._epsilon)
     x = paddle.assign(x)
     return x, layer_norm(x, layer)
 
 
 def gelu(x, bias):
     """Exact GELU, v * Phi(v) by erf, of v = x + bias; x [..., D], bias [D]."""
-    return cpu.gelu(x, bias) if tuned(x) else F.gelu(x + cast(bias, x.dtype))
+    return operations.gelu(x, bias) if tuned(x) else F.gelu(x + cast(bias, x.dtype))
 
 
 def attention(qkv, num_heads: int):
     """softmax(q k' / sqrt(d)) v: [B, L, 3 H d] -> [B, L, H d]."""
     if tuned(qkv) and blas.AVAILABLE:
-        return cpu.attention(qkv, num_heads)
+        return operations.attention(qkv, num_heads)
     b, length, width = qkv.shape
     qkv = qkv.reshape([b, length, 3, num_heads, -1]).transpose([2, 0, 3, 1, 4])
     q, k, v = paddle.unbind(qkv)

@@ -11,8 +11,9 @@ from typing import Any
 
 from ppdiffusers import ModelMixin
 
-from harness.errors import DataError, EnvironmentFault
-from models import folders, pipeline_parts, weights
+from harness.base.errors import DataError, EnvironmentFault
+from models import weights
+from models.pretrained import model_folder, pipeline_folder
 from models.uvit import UViT
 
 _SECTION = (
@@ -39,7 +40,7 @@ class UViTModel(UViT, ModelMixin):
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
         """Write unet/ anew, as `harness export --format ldm` does."""
         arrays = {name: p.astype("float32").numpy() for name, p in self.named_parameters()}
-        pipeline_parts.write_unet(Path(save_directory), arrays, self.config, type(self).__name__)
+        pipeline_folder.write_unet(Path(save_directory), arrays, self.config, type(self).__name__)
 
     def set_use_memory_efficient_attention_xformers(
         self, valid: bool, attention_op: str | None = None
@@ -82,8 +83,8 @@ def read_unet(folder: Path, kind: type[UViT] = UViT) -> tuple[UViT, dict[str, An
 
     EnvironmentFault if there is none, DataError if a file is broken, hostile, or does not fit.
     """
-    section = read_section(folders.require(folder, "U-ViT"))
-    arrays = folders.read_weights(folder)
+    section = read_section(model_folder.require(folder, "U-ViT"))
+    arrays = model_folder.read_weights(folder)
     _require_sizes(section, arrays, folder)
     try:
         model = kind(**section)
@@ -116,7 +117,7 @@ def _require_sizes(section: dict[str, Any], arrays: dict[str, Any], folder: Path
 
 def read_section(folder: Path) -> dict[str, Any]:
     """UViT's arguments out of config.json, each checked: it may ask for anything."""
-    config = folders.read_config(folder)
+    config = model_folder.read_config(folder)
     where = folder / "config.json"
     defaults = {"patch_size": 2, "clip_dim": 768, "num_text_tokens": 77}
     section: dict[str, Any] = {}
@@ -124,7 +125,7 @@ def read_section(folder: Path) -> dict[str, Any]:
         if key not in config and key not in defaults:
             raise DataError(f"{where} has no {key}: it is not a U-ViT's")
         default = defaults.get(key, 1)
-        section[key] = folders.integer(config, key, default, _LIMITS.get(key, 2048), folder)
+        section[key] = model_folder.integer(config, key, default, _LIMITS.get(key, 2048), folder)
     ratio = section["mlp_ratio"] = config.get("mlp_ratio", 4.0)
     if isinstance(ratio, bool) or not isinstance(ratio, int | float):
         raise DataError(f"{where}: mlp_ratio is not a number")

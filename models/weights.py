@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from harness.errors import DataError
+from harness.base.errors import DataError
 
 
 def load_official(model: nn.Layer, arrays: Mapping[str, np.ndarray], where: str = "") -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from harness import files
-from harness.errors import DataError, UsageError
-from reports import history as nightly
-from reports import records as reading
-from reports import tables
-from reports.records import Record
-from reports.summary import Column
+from harness.base.errors import DataError, UsageError
+from reports.reading import run_records as reading
+from reports.reading.run_records import Record
+from reports.tables import comparison_tables
+from reports.tables import history as nightly
+from reports.tables.columns import Column
 
 MANIFEST = "report.json"
 SCHEMA = 1
@@ -66,23 +66,23 @@ def build(
     if not found:
         raise UsageError("there is no run to report on", remedy="name one, or train one first")
     base = _reference(found, reference)
-    columns = tables.columns_of(found)
-    comparison = tables.comparison(found, columns)
-    ratios, apart = tables.ratios(found, columns, comparison, base)
+    columns = comparison_tables.columns_of(found)
+    comparison = comparison_tables.comparison(found, columns)
+    ratios, apart = comparison_tables.ratios(found, columns, comparison, base)
     made = {
         "comparison": comparison,
         "ratios": ratios,
         "not_like_for_like": apart,
-        "evaluations": tables.evaluations(found),
-        "projection": tables.projection(found, comparison, price),
-        "seeds": tables.over_seeds(found, columns, comparison),
-        "differences": tables.differences(found),
-        "protocols": tables.protocol_entries(found),
+        "evaluations": comparison_tables.evaluations(found),
+        "projection": comparison_tables.projection(found, comparison, price),
+        "seeds": comparison_tables.over_seeds(found, columns, comparison),
+        "differences": comparison_tables.differences(found),
+        "protocols": comparison_tables.protocol_entries(found),
     }
     nights = nightly.read(history) if history else None
     if nights:
         made["history"], made["changes"] = nights.figures, nights.changes
-    return Report(found, base, columns, made, tables.seed_groups(found), price, nights)
+    return Report(found, base, columns, made, comparison_tables.seed_groups(found), price, nights)
 
 
 def _reference(found: list[Record], wanted: str | Path | None) -> Record:
@@ -100,7 +100,7 @@ def _reference(found: list[Record], wanted: str | Path | None) -> Record:
 
 def contents(report: Report) -> dict[str, bytes]:
     """Every file of the report: name -> content; the one to open comes last."""
-    from reports import html, markdown
+    from reports.output import html, markdown
 
     made = {
         f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode()

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from harness import environment
+from harness.base import environment
 
 environment.prepare(threads=1)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import configs, seeds
+from harness import configs
+from harness.base import seeds
 
 TINY = b"""
 name = "tiny"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import checkpoints, fingerprint, runs
+from harness import runs
+from harness.base import fingerprint
+from harness.runs import checkpoints
 from tests import assets
 from tests.fixtures import tiny_config
 

@@ -1,88 +1,147 @@
-"""Imports go one way, and what is heavy is loaded late (shared rules of the layout)."""
+"""Imports go one way, from package to package, and never in a circle; what is heavy comes late."""
 
 import ast
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("harness", "models", "eval", "reports", "baselines")
-# A module may import modules of its own level and below.
-LEVELS = {
-    "harness.cli": 4, "harness.__main__": 4, "harness.commands": 4,
-    "harness.train": 3, "harness.launch": 3, "harness.hooks": 3, "harness.digits": 3,
-    "harness.saving": 3, "harness.stopping": 3,
-    "eval": 3, "reports": 3, "baselines": 3,
-    "models": 1,
-    "harness.step": 2, "harness.data": 2, "harness.checkpoints": 2, "harness.measure": 2,
-    "harness.optim": 2, "harness.parallel": 2, "harness.reduction": 2,
-    "harness.errors": 0, "harness.machine": 0, "harness.files": 0, "harness.seeds": 0, "harness.configs": 0,
-    "harness.runs": 0, "harness.environment": 0, "harness.fingerprint": 0,
-    "harness.progress": 0, "harness.unpickle": 0, "harness.compare": 1, "harness.lines": 0,
-    "harness.lock": 0, "harness.tensor_files": 0,
-    "harness.fold": 1, "harness.lifeline": 1, "harness.rank_reports": 1,
-}
+# Lowest first: a module imports from its own package and from those above it in this list.
+# A package's own modules are those of its folder; a folder in it is a package of its own.
+LAYERS = (
+    "harness.base",
+    "harness.files",
+    "harness.files.formats",
+    "models.cpu", "models.pretrained", "models",
+    "harness.configs",
+    "harness.runs",
+    "harness.distributed",
+    "harness.data",
+    "eval", "eval.sampling", "eval.metrics", "eval.features", "eval.evaluation",
+    "harness.preparation",
+    "harness.digits",
+    "harness.training",
+    "harness.conversion",
+    "harness.reproduction",
+    "reports.reading", "reports.tables", "reports.output", "reports",
+    "baselines",
+    "harness.doctor",
+    "harness.commands",
+    "harness",
+)
+TOP = {layer.split(".")[0] for layer in LAYERS}
 
 
-def modules():
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            yield ".".join(parts).removesuffix(".__init__"), path
+def modules(root=ROOT):
+    """Name -> path of every module of the product."""
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for top in sorted(TOP) for path in sorted((root / top).rglob("*.py"))
+    }
 
 
-def level(name):
-    parts = name.split(".")
-    for length in range(len(parts), 0, -1):
-        if (found := LEVELS.get(".".join(parts[:length]))) is not None:
-            return found
-    return 3 if parts[0] == "harness" and len(parts) > 1 else None
+def package(name, path):
+    return name if path.name == "__init__.py" else name.rpartition(".")[0]
 
 
 def imported(path, *, top_only=False):
+    """Dotted names that a file imports: of modules, and of what is taken from them."""
     tree = ast.parse(path.read_text())
-    nodes = tree.body if top_only else ast.walk(tree)
-    for node in nodes:
+    for node in tree.body if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def arrows(found):
+    """Module -> the modules of ours that it imports."""
+    def target(name):
+        return name if name in found else name.rpartition(".")[0]
+
+    return {
+        name: {target(t) for t in imported(path) if target(t) in found} - {name}
+        for name, path in found.items()
+    }
+
+
+def upward(found):
+    levels = {name: LAYERS.index(package(name, path)) for name, path in found.items()}
+    return [
+        f"{name} imports {there}"
+        for name, targets in arrows(found).items() for there in sorted(targets)
+        if levels[there] > levels[name]
+    ]
+
+
+def circles(found):
+    """Modules that import each other, however long the way round, at any time."""
+    graph, circle = arrows(found), []
+    reach = {name: set(targets) for name, targets in graph.items()}
+    for middle in graph:
+        for name in graph:
+            if middle in reach[name]:
+                reach[name] |= reach[middle]
+    for name in graph:
+        if name in reach[name]:
+            circle.append(name)
+    return circle
+
+
+def test_every_package_has_its_layer():
+    found = modules()
+    assert {package(name, path) for name, path in found.items()} == set(LAYERS)
+
+
 def test_no_import_points_up():
-    wrong = []
-    for name, path in modules():
-        own = level(name)
-        for target in imported(path):
-            if target.split(".")[0] in PACKAGES and own is not None:
-                there = level(target)
-                if there is not None and there > own:
-                    wrong.append(f"{name} imports {target}")
-    assert wrong == []
+    assert upward(modules()) == []
 
 
-def test_models_know_nothing_of_runs_files_or_the_command_line():
-    allowed = {"harness.errors", "harness.unpickle", "harness.files", "harness.seeds"}
-    for name, path in modules():
-        if name.split(".")[0] == "models":
-            ours = {t for t in imported(path) if t.startswith("harness.")}
-            strangers = {t for t in ours if ".".join(t.split(".")[:2]) not in allowed}
-            assert not strangers, name
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles(modules()) == []
+
+
+@pytest.mark.parametrize(
+    "planted, found_by",
+    [
+        ({"harness/base/a.py": "from harness.runs import b", "harness/runs/b.py": ""}, upward),
+        ({"harness/runs/a.py": "def f():\n    from harness.runs import b",
+          "harness/runs/b.py": "from harness.runs import c",
+          "harness/runs/c.py": "import harness.runs.a"}, circles),
+    ],
+    ids=["an arrow that points up", "a circle of three"],
+)
+def test_what_is_planted_is_found(tmp_path, planted, found_by):
+    for name, text in planted.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert found_by(modules(tmp_path))
+
+
+def test_no_two_modules_have_the_same_name():
+    """Commands are named after what they call; a package's `__init__` has no name of its own."""
+    names = {}
+    for name, path in modules().items():
+        if path.name not in ("__init__.py", "__main__.py") and "commands" not in name:
+            names.setdefault(path.stem, []).append(name)
+    assert {stem: some for stem, some in names.items() if len(some) > 1} == {}
 
 
 def test_only_reports_import_pandas_at_module_level():
-    for name, path in modules():
-        if "pandas" in set(imported(path, top_only=True)):
+    for name, path in modules().items():
+        if "pandas" in {t.split(".")[0] for t in imported(path, top_only=True)}:
             assert name.split(".")[0] == "reports", name
 
 
 def test_commands_import_nothing_heavy_at_module_level():
     heavy = {"paddle", "numpy", "torch", "pandas", "pydantic", "scipy", "ppdiffusers", "paddlenlp"}
-    for name, path in modules():
+    for name, path in modules().items():
         if name.startswith(("harness.commands", "harness.cli")):
-            assert not heavy & set(imported(path, top_only=True)), name
+            assert not heavy & {t.split(".")[0] for t in imported(path, top_only=True)}, name
 
 
 def test_torch_and_paddle_never_meet_in_one_module():
-    for name, path in modules():
+    for name, path in modules().items():
         found = {target.split(".")[0] for target in imported(path)}
         assert not {"torch", "paddle"} <= found, name

@@ -31,19 +31,19 @@ def command(
     Per metric: better, same, worse, inconclusive (the machine was too noisy: run again and give
     all runs), not comparable, or missing. Anything but better and same exits 3.
     """
-    from baselines import gate, record, render
+    from baselines import gate, output, record
     from harness import files, runs
-    from harness.errors import GateFailed
+    from harness.base.errors import GateFailed
 
     baseline = record.load(name, folder=folder or record.FOLDER)
     report = gate.check(runs.find(runs_), baseline, require_bits=require_bits)
-    click.echo(json.dumps(render.document(report), indent=2) if as_json else render.table(report))
+    click.echo(json.dumps(output.document(report), indent=2) if as_json else output.table(report))
     if junit is not None:
         with files.writing(junit):
-            files.atomic_write_bytes(junit, render.junit([report]))
+            files.atomic_write_bytes(junit, output.junit([report]))
     if github:
-        _github(render.markdown(report), render.annotations(report))
-    if (record_command := render.rerecord(report)) and not as_json:
+        _github(output.markdown(report), output.annotations(report))
+    if (record_command := output.rerecord(report)) and not as_json:
         click.echo(f"improved; to make this the baseline: {record_command}")
     if report.outcome == "inconclusive":
         raise GateFailed(

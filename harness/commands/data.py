@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from harness.base.errors import DataError
 from harness.commands.options import directory_option, file_option, json_option
-from harness.errors import DataError
 
 _directory = click.argument(
     "directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR"
@@ -24,10 +24,10 @@ def command() -> None:
 @_directory
 def digits(directory: Path) -> None:
     """Make the embedded data set: scikit-learn's scanned digits, with captions."""
-    from harness import environment
+    from harness.base import environment
 
     environment.require_paddle()
-    from harness import digits as digits_
+    from harness.digits import dataset as digits_
 
     digits_.build(directory)
     click.echo(str(directory))
@@ -52,7 +52,7 @@ def fetch(
     DIR is data/coco256_features unless given. About 151 GB; an archive lies beside
     its contents while it is unpacked, then it is removed.
     """
-    from harness.data import fetch as fetch_
+    from harness.preparation import fetch as fetch_
 
     if show_sources:
         click.echo((sources or fetch_.SOURCES).read_text(), nl=False)
@@ -87,8 +87,8 @@ def extract(images, captions, vae, text_encoder, tokenizer, output, split, size,
     """
     import sys
 
-    from harness import environment
-    from harness.data import extract as extract_
+    from harness.base import environment
+    from harness.preparation import extract as extract_
 
     job = extract_.Job(
         images, captions, vae, text_encoder, tokenizer, output,
@@ -120,14 +120,14 @@ def check(directory: Path, full: bool, text_encoder: Path | None, tokenizer: Pat
     Without --full: numbering, every file's size, and 256 images' content. Exit code 4
     if there is a fault.
     """
-    from harness.data import check as check_
+    from harness.preparation import check as check_
 
     empty = None
     if text_encoder:
-        from harness import environment
+        from harness.base import environment
 
         environment.require_paddle()
-        from models import text_encoder as encoder
+        from models.pretrained import text_encoder as encoder
 
         empty = encoder.load(text_encoder, tokenizer).encode([""])[0]
     report = check_.check(
@@ -172,7 +172,7 @@ def pack(directory: Path, output: Path, context: str) -> None:
     float32 gives the same bits in training as DIR itself. The same command again
     goes on where it stopped.
     """
-    from harness.data import pack as pack_
+    from harness.preparation import pack as pack_
 
     manifest = pack_.pack(directory, output, context_dtype=context)
     click.echo(f"{output}: digest {manifest['digest']}")

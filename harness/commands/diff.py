@@ -21,9 +21,9 @@ def command(a: Path, b: Path, as_json: bool) -> None:
     the checkpoints nearest to it the tensors that differ and by how much. Exit code 0
     if all recorded results have the same bits, whatever the settings; 3 if not.
     """
-    from harness import diff as diff_
     from harness import runs
-    from harness.errors import GateFailed
+    from harness.base.errors import GateFailed
+    from harness.reproduction import diff as diff_
 
     report = diff_.diff(runs.load(a), runs.load(b))
     click.echo(json.dumps(report, indent=2) if as_json else diff_.text(report))

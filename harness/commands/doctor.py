@@ -18,10 +18,10 @@ def command(as_json: bool) -> None:
 
     Exits 5 if something is missing that training or evaluation cannot do without.
     """
-    from harness import doctor
-    from harness.errors import EnvironmentFault
+    from harness.base.errors import EnvironmentFault
+    from harness.doctor import examine
 
-    findings = doctor.examine()
+    findings = examine.examine()
     if as_json:
         click.echo(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:

@@ -51,10 +51,12 @@ def command(
     is written to RUN/eval/; the same command again continues, or prints what is
     there. Several workers (--nproc 8) share the samples, and the figures are the same.
     """
-    from harness import environment, launch, parallel, rank_reports, runs
+    from harness import runs
+    from harness.base import environment
+    from harness.distributed import launch, process_group, rank_reports
 
     chosen = runs.load(run) if run else runs.newest()
-    if not run and not parallel.started_by_launch():
+    if not run and not process_group.started_by_launch():
         print(f"evaluating {chosen.directory}", file=sys.stderr)
     from eval import protocols
 
@@ -66,18 +68,20 @@ def command(
         click.echo(launch.run(replace(job, name=name, threads=environment.default_threads())))
         return
     # Alone, paddle is imported when something must be made; workers need it to meet.
-    load = environment.require_paddle if parallel.started_by_launch() else environment.prepare
+    load = environment.require_paddle if process_group.started_by_launch() else environment.prepare
     load(deterministic=chosen.config.train.determinism == "on")
-    from eval import of_run
+    from eval.evaluation import evaluate_run
 
-    with parallel.joined() as world:
+    with process_group.joined() as world:
         if fid:
-            found = of_run.evaluate_run(
+            found = evaluate_run.evaluate_run(
                 chosen, protocol=pinned, step=step, data=data, vae=vae, reference=reference,
                 weights=weights, clip=clip, repeats=repeats, world=world,
             )
         else:
-            found = of_run.loss_of_run(chosen, protocol=pinned, step=step, data=data, world=world)
+            found = evaluate_run.loss_of_run(
+                chosen, protocol=pinned, step=step, data=data, world=world
+            )
         if found is not None:
             rank_reports.result(json.dumps(found, indent=2) if as_json else describe(found))
 

@@ -31,11 +31,12 @@ def command(
     weights: str,
 ) -> None:
     """Write RUN as the folder that ppdiffusers' pipelines load. Prints the folder."""
-    from harness import environment, runs
+    from harness import runs
+    from harness.base import environment
 
     found = runs.load(run)
     environment.require_paddle()
-    from harness import exporting
+    from harness.conversion import exporting
 
     data = Path(found.info["data"]["directory"])
     plan = exporting.Plan(

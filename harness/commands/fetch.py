@@ -17,6 +17,6 @@ def command(what: str, source: Path | None) -> None:
 
     A download that broke off is continued. Prints the file's path.
     """
-    from eval import fetch
+    from eval.features import fetch_inception
 
-    click.echo(str(fetch.inception(source)))
+    click.echo(str(fetch_inception.inception(source)))

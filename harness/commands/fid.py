@@ -25,9 +25,9 @@ def command(
     Images are taken as they are, as `python -m pytorch_fid` takes them; statistics
     of any size are compared without the network.
     """
-    from eval import compare
+    from eval.evaluation import fid
 
-    found = compare.compare(a, b, weights=weights, keep=features)
+    found = fid.compare(a, b, weights=weights, keep=features)
     if not found["official"]:
         print(
             f"warning: these are not the official Inception weights (SHA-256 "

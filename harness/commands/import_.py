@@ -31,11 +31,12 @@ def command(
       model_state.pdparams, or its folder             PaddleMIX's trainer
       unet/, or the pipeline's folder                 ppdiffusers' UViTT2IModel, harness export
     """
-    from harness import configs, environment
+    from harness import configs
+    from harness.base import environment
 
     loaded = configs.load(config, overrides)
     environment.require_paddle()
-    from harness import importing
+    from harness.conversion import importing
 
     seed = loaded.train.seed if seed is None else seed
     run = importing.import_run(importing.Plan(source, loaded, seed, output_dir, step, data))

@@ -45,35 +45,36 @@ def command(
 
     The same command gives the same images. Prints the paths written.
     """
-    from harness import environment, runs
+    from harness import runs
+    from harness.base import environment
 
     folder = (source / "model_index.json").is_file()
     if folder:
         _refuse_options_of_runs(source, {**folders, "step": step})
     run = None if folder else runs.load(source)
     environment.require_paddle()
-    from harness import samples
+    from eval.evaluation import sample_prompts
 
-    samples.check_output(output)
-    asked = [*prompts, *(samples.read_prompts(prompt_file) if prompt_file else [])]
-    request = samples.Request(
+    sample_prompts.check_output(output)
+    asked = [*prompts, *(sample_prompts.read_prompts(prompt_file) if prompt_file else [])]
+    request = sample_prompts.Request(
         asked, count, guidance, steps, sampler, seed=seed, tome=tome, tome_mlp=tome_mlp,
         batch_size=batch_size,
     )
     if run is None:
-        pipeline = samples.open_folder(source)
+        pipeline = sample_prompts.open_folder(source)
     else:
-        pipeline = samples.open_run(
+        pipeline = sample_prompts.open_run(
             run, step=step, data=folders["data"], vae=folders["vae"],
             text=folders["text_encoder"], tokenizer=folders["tokenizer"],
         )
-    drawn = samples.draw(pipeline, request)
-    written = samples.write(drawn, output, columns=count if len(asked) > 1 else None)
+    drawn = sample_prompts.draw(pipeline, request)
+    written = sample_prompts.write(drawn, output, columns=count if len(asked) > 1 else None)
     if latents:
-        written.append(samples.write_latents(drawn, latents))
+        written.append(sample_prompts.write_latents(drawn, latents))
     if as_json:
         click.echo(json.dumps({
-            "written": [str(path) for path in written], **samples.describe(request)
+            "written": [str(path) for path in written], **sample_prompts.describe(request)
         }, indent=2))
     else:
         for path in written:
@@ -81,7 +82,7 @@ def command(
 
 
 def _refuse_options_of_runs(source: Path, options: dict[str, Path | int | None]) -> None:
-    from harness.errors import UsageError
+    from harness.base.errors import UsageError
 
     given = [f"--{key.replace('_', '-')}" for key, value in options.items() if value is not None]
     if given:

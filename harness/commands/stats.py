@@ -28,9 +28,9 @@ def command(
     The .npz is what pytorch-fid and U-ViT write and read; OUTPUT.json beside it
     says how it was made. Prints the output's path.
     """
-    from eval import compare
+    from eval.evaluation import fid
 
-    compare.write_statistics(
+    fid.write_statistics(
         images_dir, output, preparation=prepare, with_features=with_features, weights=weights,
         keep=features,
     )

@@ -47,7 +47,9 @@ def command(
     One machine, eight GPUs:   harness train CONFIG --nproc 8
     Two machines, on each:     harness train CONFIG --nproc 8 --nnodes 2 --master HOST:PORT
     """
-    from harness import configs, environment, parallel, rank_reports, runs
+    from harness import configs, runs
+    from harness.base import environment
+    from harness.distributed import process_group, rank_reports
 
     loaded = configs.load(config, overrides)
     seed = loaded.train.seed if seed is None else seed
@@ -63,9 +65,9 @@ def command(
     environment.require_paddle(
         deterministic=loaded.train.determinism == "on", recorded=runs.recorded_threads(directory)
     )
-    from harness import hooks, train
+    from harness.training import hooks, train
 
-    with parallel.joined() as world:
+    with process_group.joined() as world:
         if overwrite and world.leads:
             runs.remove(directory)
         beside = train.Hooks if no_eval else partial(hooks.make, loaded, data)
@@ -77,15 +79,17 @@ def command(
 
 def _launch(job, config, directory: Path) -> None:
     """Start the workers, each with this same command line, and print the run's directory."""
-    from harness import environment, launch, parallel, runs
+    from harness import runs
+    from harness.base import environment
+    from harness.distributed import launch, process_group
 
-    world = parallel.World(0, job.nproc * job.nnodes)
+    world = process_group.World(0, job.nproc * job.nnodes)
     # Refused here, once, rather than by every worker.
-    parallel.local_share(config.train.global_batch_size, config.train.micro_batch_size, world)
+    process_group.local_share(config.train.global_batch_size, config.train.micro_batch_size, world)
     # A run keeps the thread count that it began with, because its bits depend on it.
     threads = runs.recorded_threads(directory)
     if config.train.reduction == "fixed-order":
-        parallel.check_shards(config.train.shards, world)
+        process_group.check_shards(config.train.shards, world)
         threads = threads or environment.default_threads()
     launch.run(replace(job, name=directory.name, threads=threads))
     click.echo(str(directory))

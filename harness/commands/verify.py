@@ -28,18 +28,19 @@ def command(
     another one, which is named. Also says what in RUN contradicts itself. Nothing is
     written. Exit code 3 if anything differs.
     """
-    from harness import environment, runs
+    from harness import runs
+    from harness.base import environment
 
     recorded = runs.load(run)
     deterministic = recorded.info.get("deterministic") is not False
     environment.require_paddle(
         deterministic=deterministic, recorded=runs.recorded_threads(run)
     )
-    from harness import compare
-    from harness import verify as verify_
-    from harness.errors import GateFailed
+    from harness.base.errors import GateFailed
+    from harness.reproduction import divergence
+    from harness.reproduction import verify as verify_
 
     report = verify_.verify(recorded, data_directory=data, start=start, steps=steps)
     click.echo(json.dumps(report, indent=2) if as_json else verify_.text(report))
-    if report["verdict"] == compare.DIFFERENT:
+    if report["verdict"] == divergence.DIFFERENT:
         raise GateFailed(f"{run} does not come out as it was recorded")

@@ -25,11 +25,11 @@ _OPTIONS = (
 
 def options(command):
     """Decorator: --nproc, --nnodes, --master, --ips, --devices and --max-restarts, which the
-    command gets as one argument `job`, a `harness.launch.Job` of this command line."""
+    command gets as one argument `job`, a `harness.distributed.launch.Job` of this command line."""
 
     @functools.wraps(command)
     def with_job(*, nproc, devices, **others):
-        from harness import launch
+        from harness.distributed import launch
 
         settings = {k: others.pop(k) for k in ("nnodes", "master", "ips", "max_restarts")}
         nproc = nproc or (len(devices.split(",")) if devices else 1)

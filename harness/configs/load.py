@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from harness import files
+from harness.base.errors import DataError, UsageError
 from harness.configs.names import FOLDER, shipped
 from harness.configs.schema import Config, Section
-from harness.errors import DataError, UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,8 +9,8 @@ the data is read from its plain or its packed form.
 
 from harness.data.features import Split, empty_context, open_split, run_vis
 from harness.data.identity import describe, sampled_digest
-from harness.data.loader import prefetch
-from harness.data.source import Batch, Sampling, Source, open_source, sample_moments
+from harness.data.prefetch import prefetch
+from harness.data.samples import Batch, Sampling, Source, open_source, sample_moments
 
 __all__ = [
     "Batch", "Sampling", "Source", "Split", "describe", "empty_context", "open_source",

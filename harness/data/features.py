@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import files
-from harness.errors import DataError, EnvironmentFault
+from harness.base.errors import DataError, EnvironmentFault
 
 _MOST_CAPTIONS = 10_000  # of one image; COCO has 5 to 7
 # A feature file's name, one spelling a number: '07.npy' would be image 7 a second time.

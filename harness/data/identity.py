@@ -18,11 +18,11 @@ import numpy as np
 import xxhash
 
 from harness import files
-from harness.errors import HarnessError
+from harness.base.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.data.features import Split
-    from harness.data.source import Source
+    from harness.data.samples import Source
 
 RECORD = "digest.json"  # written by `harness data check --full` beside the plain form
 _SAMPLED = 64  # images whose content goes into the sampled digest

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from harness import files
+from harness.base.errors import DataError, EnvironmentFault
 from harness.data import identity
 from harness.data.features import Split, npy_header
-from harness.errors import DataError, EnvironmentFault
 
 MANIFEST = "packed.json"
 SCHEMA = 1

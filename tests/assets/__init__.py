@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from harness import digits
+from harness.digits import dataset
 
 VAE = Path(__file__).parent / "vae"
 
@@ -19,5 +19,5 @@ def pipeline_folder() -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shutil.copytree(VAE, folder / "vae")
     for name in ("text_encoder", "tokenizer"):
-        shutil.copytree(digits.ASSETS / name, folder / name)
+        shutil.copytree(dataset.ASSETS / name, folder / name)
     return folder

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import checkpoints, runs
+from harness import runs
+from harness.runs import checkpoints
 from tests.reports import fabricate
 
 STEPS = 200

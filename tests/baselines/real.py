@@ -4,7 +4,7 @@
 
 A process of its own: peak memory is the process's. Its chronometer counts the training
 thread's CPU time and the sleeps put in, not the wall's: tests share their machine, and what
-others take from it is not what is tested here (tests/baselines/test_stats.py tests noise).
+others take from it is not what is tested here (tests/baselines/test_significance.py tests noise).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import types
 from pathlib import Path
 
-from harness import environment
+from harness.base import environment
 
 environment.require_paddle()
 
@@ -23,8 +23,9 @@ import numpy as np  # noqa: E402
 
 from baselines import gate, record  # noqa: E402
 from baselines.verdicts import Report  # noqa: E402
-from harness import configs, measure, runs, train  # noqa: E402
-from harness.step import Trainer  # noqa: E402
+from harness import configs, runs  # noqa: E402
+from harness.training import measure, train  # noqa: E402
+from harness.training.step import Trainer  # noqa: E402
 
 STEPS, ROUNDS = 14, 3
 SETTINGS = (

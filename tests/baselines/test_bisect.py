@@ -18,7 +18,9 @@ from tests.command import ROOT, assert_one_line_error, environment
 
 SLOWER = tuple(0.8 * speed for speed in made.SPEEDS)
 PARTS = ("harness", "models", "eval")
-OPTIM, STEP, MEASURE = (Path(f"harness/{name}.py") for name in ("optim", "step", "measure"))
+OPTIM, STEP, MEASURE = (
+    Path(f"harness/training/{name}.py") for name in ("optimizer", "step", "measure")
+)
 # A clock that others on the machine do not move: this thread's CPU time, and what it slept.
 CLOCK = """
 
@@ -40,7 +42,8 @@ time = types.SimpleNamespace(
     time=_time.time, perf_counter=lambda: _time.thread_time() + _slept
 )
 """
-# Appended to harness/step.py: what stands for a device's work, a sleep that is none of the CPU's.
+# Appended to harness/training/step.py: what stands for a device's work, a sleep that is none of
+# the CPU's.
 NAP = """
 
 import time

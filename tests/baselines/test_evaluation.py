@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 from baselines import gate, record
-from eval import networks, of_run, protocols, statistics
-from harness import checkpoints, configs, digits, digits_source, runs, train
+from eval import protocols
+from eval.evaluation import evaluate_run
+from eval.features import networks
+from eval.metrics import feature_statistics
+from harness import configs, runs
+from harness.digits import content, dataset
+from harness.runs import checkpoints
+from harness.training import train
 from tests import assets, fixtures
 
 STEPS = 6
@@ -24,12 +30,13 @@ def data(tmp_path_factory):
     """Features that fit the tiny config, with the digits' VAE, classifier and reference."""
     folder = fixtures.write_features(tmp_path_factory.mktemp("evaluation") / "data")
     shutil.copytree(assets.VAE, folder / "vae")
-    shutil.copyfile(digits.ASSETS / "features.safetensors", folder / "features.safetensors")
-    images, _ = digits_source.load()
-    real = digits_source.rgb(images[:60])
+    shutil.copyfile(dataset.ASSETS / "features.safetensors", folder / "features.safetensors")
+    images, _ = content.load()
+    real = content.rgb(images[:60])
     np.save(folder / "val_images.npy", real)
     network = networks.DigitsNetwork(folder)
-    statistics.save(folder / "reference.npz", statistics.of_features(network.extract(real)))
+    found = feature_statistics.of_features(network.extract(real))
+    feature_statistics.save(folder / "reference.npz", found)
     with open(folder / "val" / "captions.jsonl", "w") as file:
         for image in range(20):
             for caption in range(2):
@@ -45,7 +52,7 @@ def trained(data, directory):
 
 
 def evaluated(run, data):
-    of_run.evaluate_run(run, protocol=PROTOCOL, data=data)
+    evaluate_run.evaluate_run(run, protocol=PROTOCOL, data=data)
     return run
 
 
@@ -80,7 +87,7 @@ def raw(run, step):
 
 def test_samples_from_raw_weights_are_caught(baseline, data, tmp_path, monkeypatch):
     run = trained(data, tmp_path / "run")
-    monkeypatch.setattr(of_run, "load_ema", raw)
+    monkeypatch.setattr(evaluate_run, "load_ema", raw)
     report = gate.check([evaluated(run, data)], baseline, vouched=True)
     found = quality(report)
     assert found["fd_digits"].verdict == found["val_loss"].verdict == "worse"
@@ -96,20 +103,20 @@ def test_a_distance_that_raw_weights_raise_is_found_by_its_size(tmp_path, monkey
     Measured: 11.0 from EMA and 14.4 from raw weights. Before step 500 the raw ones are better
     (79 to 166 at step 150), and only the rule on equal weights, left out here, sees the change.
     """
-    data = digits.build(tmp_path / "digits")
+    data = dataset.build(tmp_path / "digits")
     config = configs.load("digits_tiny")
     plan = train.Plan(config, config.train.seed, tmp_path / "0", data, 0, until=750)
     first = train.train(plan)
     shutil.copytree(first.directory, tmp_path / "raw")
     protocol = protocols.get("digits-ddim20-200")
-    of_run.evaluate_run(first, protocol=protocol, data=data)
+    evaluate_run.evaluate_run(first, protocol=protocol, data=data)
     for number in (1, 2):  # runs of one seed have one another's bits, and so figures
         shutil.copytree(first.directory, tmp_path / str(number))
     baseline = record.record([runs.load(tmp_path / name) for name in "012"], "ema")
     disturbed = runs.load(tmp_path / "raw")
     monkeypatch.setattr(gate, "_evaluation_changed", lambda *_: None)
-    monkeypatch.setattr(of_run, "load_ema", raw)
-    of_run.evaluate_run(disturbed, protocol=protocol, data=data)
+    monkeypatch.setattr(evaluate_run, "load_ema", raw)
+    evaluate_run.evaluate_run(disturbed, protocol=protocol, data=data)
     report = gate.check([disturbed], baseline)
     verdict = quality(report)["fd_digits"]
     assert verdict.verdict == "worse" and verdict.change > 0.1

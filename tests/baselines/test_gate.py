@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from baselines import gate, record
-from harness import checkpoints, runs
+from harness import runs
+from harness.runs import checkpoints
 from tests.baselines import made
 
 

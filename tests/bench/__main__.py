@@ -18,7 +18,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import doctor, files, fingerprint, machine
+from harness import files
+from harness.base import fingerprint
+from harness.base.machine import cpu_name
+from harness.doctor import examine
 from tests.bench import rows, table
 from tests.bench.options import Options
 
@@ -66,14 +69,14 @@ def measure(parts: list[str], options: Options) -> tuple[list[Item], list[str]]:
 def machine(options: Options) -> dict[str, Any]:
     """What the figures belong to."""
     return {
-        "cpu": machine.cpu_name(), "threads": options.threads, "device": options.device,
+        "cpu": cpu_name(), "threads": options.threads, "device": options.device,
         "commit": fingerprint.git_commit(), **{p: fingerprint.version(p) for p in PACKAGES},
     }
 
 
 def gpu_lacks() -> str:
     """What `harness doctor` finds missing for a GPU, a line each; empty if nothing is."""
-    found = [finding for finding in doctor.examine() if finding.what in DOCTOR]
+    found = [finding for finding in examine.examine() if finding.what in DOCTOR]
     return "\n".join(
         f"bench: {f.what}: {f.detail}; {f.remedy}" for f in found if f.status != "ok"
     )

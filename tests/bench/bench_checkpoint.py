@@ -54,18 +54,18 @@ class Checkpoints:
     """A trainer of `small` and a folder to save it in."""
 
     def __init__(self, folder: str, sets: list[str]):
-        from harness import environment
+        from harness.base import environment
 
         environment.require_paddle()
         from harness import configs
-        from harness.step import Trainer
+        from harness.training.step import Trainer
 
         self.folder = Path(folder)
         self.trainer = Trainer(configs.load("small", sets), seed=1)
 
     def save(self) -> float:
         """Seconds from the trainer's state to a checkpoint on disk."""
-        from harness import checkpoints
+        from harness.runs import checkpoints
 
         directory = self.folder / "checkpoints" / "00000001"
         shutil.rmtree(directory, ignore_errors=True)
@@ -107,16 +107,16 @@ class Loading:
     """A process that reads what was saved, once."""
 
     def __init__(self, folder: str):
-        from harness import environment
+        from harness.base import environment
 
         environment.require_paddle()
-        from harness import checkpoints  # noqa: F401 - imported before the clock runs
+        from harness.runs import checkpoints  # noqa: F401 - imported before the clock runs
 
         self.folder = Path(folder)
 
     def load(self) -> float:
         """Seconds to check and read what `save` wrote."""
-        from harness import checkpoints
+        from harness.runs import checkpoints
 
         return _timed(lambda: checkpoints.load(self.folder / "checkpoints" / "00000001"))
 

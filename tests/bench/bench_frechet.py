@@ -50,17 +50,17 @@ class Distances:
 
     def prepare(self, d: int, n1: int, n2: int) -> None:
         """Make the statistics of two sets, and load LAPACK."""
-        from eval import frechet, statistics
+        from eval.metrics import feature_statistics, frechet
 
         warnings.simplefilter("ignore")
-        small = statistics.of_features(made(50, 8, 0, 0.0))
-        frechet.distance(small, statistics.of_features(made(50, 8, 1, 0.1)))
-        self.a = statistics.of_features(made(n1, d, 1, 0.0))
-        self.b = statistics.of_features(made(n2, d, 2, 0.3))
+        small = feature_statistics.of_features(made(50, 8, 0, 0.0))
+        frechet.distance(small, feature_statistics.of_features(made(50, 8, 1, 0.1)))
+        self.a = feature_statistics.of_features(made(n1, d, 1, 0.0))
+        self.b = feature_statistics.of_features(made(n2, d, 2, 0.3))
 
     def ours(self) -> tuple[float, float]:
         """(distance, seconds)"""
-        from eval import frechet
+        from eval.metrics import frechet
 
         return _timed(lambda: frechet.distance(self.a, self.b))
 
@@ -77,10 +77,10 @@ class Distances:
 
     def streamed(self) -> float:
         """Seconds from features, arriving in small blocks, to mean and covariance."""
-        from eval import statistics
+        from eval.metrics import feature_statistics
 
         parts = (self.rows[i : i + RECEIVED] for i in range(0, len(self.rows), RECEIVED))
-        return _timed(lambda: statistics.of_features(parts).sigma[0, 0])[1]
+        return _timed(lambda: feature_statistics.of_features(parts).sigma[0, 0])[1]
 
     def product(self) -> float:
         """Seconds of one float64 matrix product of the features with themselves."""

@@ -3,10 +3,10 @@
 Each variant trains in a process of its own, because paddle 2.6 cannot reset its peak of allocated
 memory. Steps are timed in groups between two synchronisations; the median of the groups counts.
 The ratio to the peak is the MFU: images/s over what the device's dense peak for that precision, by
-NVIDIA's data sheets (the table in `reports.flops`), would allow for the model's operations (of
-`reports.flops`, recomputed ones not counted); the row names the peak's arithmetic. Memory is what
-paddle's allocator gave to tensors, against the arithmetic of `bench_memory` in float32 (mixed
-precision keeps weights, moments and EMA in it).
+NVIDIA's data sheets (the table in `reports.tables.flops`), would allow for the model's operations
+(of `reports.tables.flops`, recomputed ones not counted); the row names the peak's arithmetic.
+Memory is what paddle's allocator gave to tensors, against the arithmetic of `bench_memory` in
+float32 (mixed precision keeps weights, moments and EMA in it).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness import configs
-from reports import flops
+from reports.tables import flops
 from tests.bench import bench_memory, inputs, sides
 from tests.bench.options import Options
 from tests.bench.rows import Row, faster, share

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import configs
-from reports import flops
+from reports.tables import flops
 from tests.bench import sides
 from tests.bench.options import Options
 from tests.bench.rows import Growth
@@ -55,11 +55,11 @@ class Evaluations:
     """A tiny untrained model and the digits to judge it by, as many val images as samples."""
 
     def __init__(self, folder: str, images: int):
-        from harness import environment
+        from harness.base import environment
 
         environment.require_paddle()
-        from harness import checkpoints
-        from harness.step import Trainer
+        from harness.runs import checkpoints
+        from harness.training.step import Trainer
         from tests import fixtures
 
         self.folder, self.done = Path(folder), 0
@@ -71,7 +71,7 @@ class Evaluations:
     def evaluate(self, n: int) -> float:
         """Seconds to draw and judge `n` samples, of two steps."""
         from eval import protocols
-        from eval.evaluate import Task, evaluate
+        from eval.evaluation.evaluate import Task, evaluate
 
         protocol = protocols.get(
             "digits-ddim50", n_samples=n, num_inference_steps=2, loss_images=4
@@ -86,15 +86,15 @@ class Evaluations:
 
 def write_digits(data: Path, images: int) -> None:
     """Random features, each with a caption, and what evaluates digits: VAE, network, statistics."""
-    from eval import networks
-    from eval import statistics as moments
-    from harness import digits, digits_source
+    from eval.features import networks
+    from eval.metrics import feature_statistics as moments
+    from harness.digits import content, dataset
     from tests import assets, fixtures
 
     fixtures.write_features(data, images=images, captions=1)
     shutil.copytree(assets.VAE, data / "vae")
-    shutil.copyfile(digits.ASSETS / "features.safetensors", data / "features.safetensors")
-    real = digits_source.rgb(digits_source.load()[0][:200])
+    shutil.copyfile(dataset.ASSETS / "features.safetensors", data / "features.safetensors")
+    real = content.rgb(content.load()[0][:200])
     np.save(data / "val_images.npy", real)
     features = networks.DigitsNetwork(data).extract(real)
     moments.save(data / "reference.npz", moments.of_features(features))

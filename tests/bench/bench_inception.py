@@ -66,11 +66,11 @@ class Side:
 
 
 class Ours(Side):
-    """`eval.inception_worker`'s extractor, in a process like its own."""
+    """`eval.features.inception_worker`'s extractor, in a process like its own."""
 
     def __init__(self, weights: str, images: int):
-        from eval.inception_worker import Extractor
-        from harness import environment
+        from eval.features.inception_worker import Extractor
+        from harness.base import environment
 
         environment.keep_freed_memory()
         super().__init__(images)
@@ -87,7 +87,7 @@ class Theirs(Side):
         import torch
         from pytorch_fid import inception
 
-        from eval.inception_worker import DIMS
+        from eval.features.inception_worker import DIMS
 
         super().__init__(images)
         inception.load_state_dict_from_url = lambda *_, **__: torch.load(

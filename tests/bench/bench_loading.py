@@ -64,11 +64,11 @@ class Loading:
     """A fixture of COCO's shapes, plain and packed."""
 
     def __init__(self, folder: str, images: int):
-        from harness import environment
+        from harness.base import environment
 
         environment.require_paddle()
         from harness import configs, data
-        from harness.data import pack
+        from harness.preparation import pack
         from tests.bench import bench_data
 
         self.bench, self.images = bench_data, images

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness import configs
-from reports import flops
+from reports.tables import flops
 from tests.bench import inputs, sides
 from tests.bench.options import Options
 from tests.bench.rows import Row, share
@@ -66,7 +66,7 @@ class Peak:
 
     def peak(self) -> int:
         """Bytes that two steps took at most, more than was held before the model was made."""
-        from harness import measure
+        from harness.training import measure
 
         for _ in range(2):
             self.model.step()

@@ -51,13 +51,15 @@ def _measure(folder: Path, workers: int, options: Options) -> dict[str, list[flo
 
 def work(out: Path, rounds: int, quick: bool) -> None:
     """One worker: step times in turns; the first rounds warm up. The leader writes them."""
-    from harness import environment, parallel
+    from harness.base import environment
+    from harness.distributed import process_group
 
     environment.require_paddle()
-    from harness import configs, train
-    from harness.step import Trainer
+    from harness import configs
+    from harness.training import train
+    from harness.training.step import Trainer
 
-    with parallel.joined() as world:
+    with process_group.joined() as world:
         made = [configs.load("small", (*(TINY if quick else SETS), f"train.reduction={kind}"))
                 for kind in KINDS]
         trainers = [Trainer(config, 0, world) for config in made]

@@ -2,9 +2,9 @@
 
 Ours is the harness' own Trainer (forward, backward, AdamW, EMA, the loss read), the others do the
 same: `tests.bench.uvit_ppdiffusers`, `tests.bench.uvit_torch`. Batches are in memory for all.
-The limit is the step's operations (`reports.flops.training_flops`: three times those of a forward
-pass, two for each multiply-add, nothing for softmax, norms and the like) at the best rate that
-paddle.matmul reached in the same round, of 2048^3 and the MLP's own shape, five times each.
+The limit is the step's operations (`reports.tables.flops.training_flops`: three times those of a
+forward pass, two for each multiply-add, nothing for softmax, norms and the like) at the best rate
+that paddle.matmul reached in the same round, of 2048^3 and the MLP's own shape, five times each.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness import configs
-from reports import flops
+from reports.tables import flops
 from tests.bench import sides
 from tests.bench.options import Options
 from tests.bench.rows import Row, faster

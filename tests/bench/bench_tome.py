@@ -14,17 +14,19 @@ import statistics
 import time
 from pathlib import Path
 
-from harness import environment
+from harness.base import environment
 
 environment.require_paddle()
 
 import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
-from eval import making, protocols, sampling  # noqa: E402
-from harness import configs, runs, samples  # noqa: E402
-from models import autoencoder  # noqa: E402
+from eval import protocols  # noqa: E402
+from eval.evaluation import sample_prompts  # noqa: E402
+from eval.sampling import image_making, latent_sampling  # noqa: E402
+from harness import configs, runs  # noqa: E402
 from models.diffusion import Schedule  # noqa: E402
+from models.pretrained import autoencoder  # noqa: E402
 from models.uvit import UViT  # noqa: E402
 
 KINDS = {"none": (0.0, False), "attention": (1.0, False), "attention and MLP": (1.0, True)}
@@ -65,16 +67,20 @@ def step_times(ratio: float, rounds: int, batch: int) -> dict[str, list[tuple[fl
 def image_psnr(source: Path, ratios: list[float]) -> dict[tuple[float, bool], float]:
     """PSNR in dB of merged images against unmerged ones, by (ratio, MLP too)."""
     folder = (source / "model_index.json").is_file()
-    pipeline = samples.open_folder(source) if folder else samples.open_run(runs.load(source))
+    opened = sample_prompts.open_folder if folder else sample_prompts.open_run
+    pipeline = opened(source if folder else runs.load(source))
 
     def images(ratio: float, mlp: bool) -> np.ndarray:
-        request = samples.Request(
+        request = sample_prompts.Request(
             PROMPTS, 4, guidance_scale=2.0, tome=ratio, tome_mlp=mlp, batch_size=16
         )
-        return samples.draw(pipeline, request).images
+        return sample_prompts.draw(pipeline, request).images
 
     plain = images(0.0, False)
-    return {(r, mlp): samples.psnr(images(r, mlp), plain) for r in ratios for mlp in (False, True)}
+    return {
+        (r, mlp): sample_prompts.psnr(images(r, mlp), plain)
+        for r in ratios for mlp in (False, True)
+    }
 
 
 def untrained_psnr(ratios: list[float]) -> dict[tuple[float, bool], float]:
@@ -88,14 +94,17 @@ def untrained_psnr(ratios: list[float]) -> dict[tuple[float, bool], float]:
         protocol = protocols.Protocol(
             "bench", "digits", 1, num_inference_steps=10, tome=ratio, tome_mlp=mlp
         )
-        latents = sampling.sample_latents(
+        latents = latent_sampling.sample_latents(
             model, context[:1], context[1], [0], protocol=protocol,
             alphas_cumprod=Schedule().alphas_cumprod, batch_size=1,
         )
-        return making.decode(vae, latents, latent_scale=0.9815, batch_size=1)
+        return image_making.decode(vae, latents, latent_scale=0.9815, batch_size=1)
 
     plain = images(0.0, False)
-    return {(r, mlp): samples.psnr(images(r, mlp), plain) for r in ratios for mlp in (False, True)}
+    return {
+        (r, mlp): sample_prompts.psnr(images(r, mlp), plain)
+        for r in ratios for mlp in (False, True)
+    }
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import environment
+from harness.base import environment
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
-from harness import environment
+from harness.base import environment
 
 environment.require_paddle()
 
-from harness import configs, data, train  # noqa: E402
+from harness import configs, data  # noqa: E402
 from harness.configs import Config  # noqa: E402
 from harness.data import Batch  # noqa: E402
-from harness.optim import learning_rate  # noqa: E402
-from harness.step import Trainer  # noqa: E402
+from harness.training import train  # noqa: E402
+from harness.training.optimizer import learning_rate  # noqa: E402
+from harness.training.step import Trainer  # noqa: E402
 from tests import fixtures  # noqa: E402
 from tests.bench.uvit_ours import finish  # noqa: E402
 

@@ -6,8 +6,10 @@ import warnings
 import paddle
 import pytest
 
-from harness import configs, doctor, environment
-from harness.doctor import Finding
+from harness import configs
+from harness.base import environment
+from harness.doctor import examine
+from harness.doctor.examine import Finding
 from models import ops, uvit
 from tests.bench import __main__ as bench
 from tests.bench import bench_gpu, rows
@@ -102,14 +104,14 @@ def test_on_a_gpu_sides_wait_for_it(gpu):
 
 def test_the_whole_benchmark_tells_what_a_gpu_lacks(monkeypatch, capsys):
     lacking = Finding("gpu", "note", "none found", "get one")
-    monkeypatch.setattr(doctor, "examine", lambda: [lacking, Finding("disk", "note", "full")])
+    monkeypatch.setattr(examine, "examine", lambda: [lacking, Finding("disk", "note", "full")])
     assert bench.main(["--device", "gpu"]) == 5
     assert capsys.readouterr().err == "bench: gpu: none found; get one\n"
 
 
 def test_with_a_gpu_every_part_is_measured(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(doctor, "examine", lambda: [Finding("gpu", "ok", "A100")])
+    monkeypatch.setattr(examine, "examine", lambda: [Finding("gpu", "ok", "A100")])
 
     def measure(parts, options):
         asked.append((parts, options.device))

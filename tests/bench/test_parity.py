@@ -5,8 +5,8 @@ import pytest
 
 from harness import configs
 from harness.data import Batch
-from harness.optim import learning_rate
-from harness.step import Trainer
+from harness.training.optimizer import learning_rate
+from harness.training.step import Trainer
 from models import weights
 from tests import fixtures, oracle
 from tests.bench import inputs

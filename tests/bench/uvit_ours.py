@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from harness import environment
+from harness.base import environment
 
 environment.require_paddle()
 
 import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
-from eval import sampling, solvers  # noqa: E402
+from eval.sampling import latent_sampling, solvers  # noqa: E402
 from harness import configs  # noqa: E402
 from harness.data import Batch  # noqa: E402
-from harness.step import Trainer  # noqa: E402
-from harness.train import shares  # noqa: E402
+from harness.training.step import Trainer  # noqa: E402
+from harness.training.train import shares  # noqa: E402
 from models import weights  # noqa: E402
 from tests.bench import inputs  # noqa: E402
 
@@ -55,8 +55,8 @@ class UViT:
         x = paddle.to_tensor(inputs.initial_noise(self.folder, images))
         model = self.trainer.model
         began = time.perf_counter()
-        with sampling.inference(model):
-            predict = sampling.guided(model, contexts, empty, guidance_scale)
+        with latent_sampling.inference(model):
+            predict = latent_sampling.guided(model, contexts, empty, guidance_scale)
             x = solvers.ddim(
                 predict, x, self.trainer.schedule.alphas_cumprod, num_inference_steps=steps
             )

@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from eval import networks, statistics
-from eval.digits import DigitsFeatures
-from eval.inception import FILE_NAME
-from harness import checkpoints, digits, digits_source, seeds
+from eval.features import networks
+from eval.features.digits import DigitsFeatures
+from eval.features.inception import FILE_NAME
+from eval.metrics import feature_statistics
+from harness.base import seeds
+from harness.digits import content, dataset
+from harness.runs import checkpoints
 from tests import assets, fixtures
 from tests.eval import peer
 
@@ -41,9 +44,9 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digits_features():
     """Features of the scanned digits, (train [n, 33], val [m, 33])."""
-    images, labels = digits_source.load()
-    found = DigitsFeatures.load(digits.ASSETS).features(digits_source.rgb(images))
-    parts = digits_source.split(labels)
+    images, labels = content.load()
+    found = DigitsFeatures.load(dataset.ASSETS).features(content.rgb(images))
+    parts = content.split(labels)
     return found[parts["train"]], found[parts["val"]]
 
 
@@ -52,12 +55,13 @@ def digits_data(tmp_path_factory):
     """Data that fit `fixtures.tiny_config()` with what evaluates digits: VAE, features, labels."""
     data = fixtures.write_features(tmp_path_factory.mktemp("digits"))
     shutil.copytree(assets.VAE, data / "vae")
-    shutil.copyfile(digits.ASSETS / "features.safetensors", data / "features.safetensors")
-    images, _ = digits_source.load()
-    real = digits_source.rgb(images[:120])
+    shutil.copyfile(dataset.ASSETS / "features.safetensors", data / "features.safetensors")
+    images, _ = content.load()
+    real = content.rgb(images[:120])
     np.save(data / "val_images.npy", real)
     network = networks.DigitsNetwork(data)
-    statistics.save(data / "reference.npz", statistics.of_features(network.extract(real)))
+    found = feature_statistics.of_features(network.extract(real))
+    feature_statistics.save(data / "reference.npz", found)
     with open(data / "val" / "captions.jsonl", "w") as file:
         for image in range(20):
             for caption in range(2):
@@ -84,10 +88,10 @@ def clip_folder(tmp_path_factory):
     import paddle
     from paddlenlp.transformers import CLIPConfig, CLIPModel
 
-    from eval import clip_score
+    from eval.features import clip_score
 
     root = tmp_path_factory.mktemp("clip")
-    shutil.copytree(digits.ASSETS / "tokenizer", root / "tokenizer")
+    shutil.copytree(dataset.ASSETS / "tokenizer", root / "tokenizer")
     words = len(json.loads((root / "tokenizer" / "vocab.json").read_text()))
     tower = {
         "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,

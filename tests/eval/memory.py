@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import scipy.linalg  # noqa: F401  part of the baseline
 
-from eval import figures, frechet, intervals
-from eval.references import Reference
-from eval.statistics import Accumulator, Statistics
+from eval.metrics import figures, frechet, intervals
+from eval.metrics.feature_statistics import Accumulator, Statistics
+from eval.metrics.references import Reference
 
 SIZE = 2048
 

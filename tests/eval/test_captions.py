@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from eval import captions
-from harness.data import pack
-from harness.errors import DataError
+from harness.base.errors import DataError
+from harness.preparation import pack
 from tests import fixtures
 
 SHAPES = {"moments_shape": (8, 8, 8), "context_shape": (4, 16)}

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from eval import protocols
-from harness.errors import UsageError
+from harness.base.errors import UsageError
 
 
 def test_the_pinned_coco_protocols_are_the_published_setting():

@@ -75,15 +75,16 @@ def make(name: str, warm, folder: Path) -> Case:
         ended = warm.run("data", "digits", folder / "data")
         assert ended.returncode == 0, ended.stderr
         return Case("digits_tiny", folder / "data", SHORT)
-    from eval import inception, statistics
-    from harness import seeds
+    from eval.features import inception
+    from eval.metrics import feature_statistics
+    from harness.base import seeds
     from tests.eval import peer
 
     (folder / "coco.toml").write_text(COCO)
     data = fixtures.write_features(folder / "data", size=32, tokens=77, width=768)
     shutil.copytree(assets.VAE, data / "vae")
     features = seeds.generator(0, "reference").standard_normal((8, 2048))
-    statistics.save(data / "reference.npz", statistics.of_features(features))
+    feature_statistics.save(data / "reference.npz", feature_statistics.of_features(features))
     weights = warm.torch_home / "hub" / "checkpoints" / inception.FILE_NAME
     if not weights.exists():
         peer.write_weights(weights)

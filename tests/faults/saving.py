@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import checkpoints
+from harness.runs import checkpoints
 
 DIGEST, SEED = "c" * 64, 1234
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from harness.checkpoints import PARTS
+from harness.runs.checkpoints import PARTS
 from tests.faults import saving
 
 FILES = [*(f"{part}.safetensors" for part in PARTS), "state.json", "manifest.json"]

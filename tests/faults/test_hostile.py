@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import files, tensor_files
-from harness.errors import DataError
-from harness.formats import pdparams, pth
+from harness import files
+from harness.base.errors import DataError
+from harness.files import tensor_files
+from harness.files.formats import pdparams, pth
 from tests.command import assert_one_line_error
 from tests.faults import hostile
 
@@ -19,9 +20,9 @@ SECONDS, BYTES = 2.0, 500 << 20
 
 
 def read_statistics(path):
-    from eval import statistics
+    from eval.metrics import feature_statistics
 
-    return statistics.load(path)
+    return feature_statistics.load(path)
 
 
 READERS = {

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.errors import EnvironmentFault
+from harness.base.errors import EnvironmentFault
 from tests.faults import inject, saving
 
 

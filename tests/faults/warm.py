@@ -121,11 +121,9 @@ def _child(request) -> None:
 
 
 def serve() -> None:
-    from harness import environment
+    from harness.base import environment
 
     environment.require_paddle()
-    import harness.hooks
-    import harness.verify  # noqa: F401
     import tests.faults.cases  # noqa: F401
 
     print("0", flush=True)

@@ -4,8 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from harness.errors import DataError
-from models import rows
+from harness.base.errors import DataError
+from models.cpu import row_threads
 from models.ema import EMA
 from models.uvit import UViT
 from tests.oracle import TINY
@@ -25,10 +25,10 @@ def equal(a, b):
     return a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) for n in a)
 
 
-@pytest.mark.parametrize("kernel", ["of models.kernels", "of paddle"])
+@pytest.mark.parametrize("kernel", ["of models.cpu.kernels", "of paddle"])
 def test_starts_as_a_copy_and_decays_from_the_first_step(monkeypatch, kernel):
     if kernel == "of paddle":
-        monkeypatch.setattr(rows, "tuned", lambda tensor: False)
+        monkeypatch.setattr(row_threads, "tuned", lambda tensor: False)
     model = UViT(**TINY)
     ema = EMA(model, 0.9)
     wanted = {n: a.astype(np.float64) for n, a in arrays(model).items()}

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from harness.errors import EnvironmentFault
+from harness.base.errors import EnvironmentFault
 from models import weights
 from models.uvit import UViT, num_parameters, timestep_embedding
 from tests import oracle

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from harness.errors import DataError
+from harness.base.errors import DataError
 from models import weights
 from models.uvit import UViT
 from tests.oracle import TINY, lively_weights

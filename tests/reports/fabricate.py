@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from harness import configs, runs, seeds
+from harness import configs, runs
+from harness.base import seeds
 
 CPU = "Fabricated CPU @ 2 GHz (avx512f)"
 PROTOCOL = {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import DataError, EnvironmentFault, UsageError
+from harness.base.errors import DataError, EnvironmentFault, UsageError
 from reports import build
 from tests.reports import fabricate
 

@@ -1,0 +1,1 @@
+"""One evaluation, top to bottom, of a model or of a run on disk."""

@@ -1,0 +1,288 @@
+"""One evaluation, top to bottom: sample, decode, extract features, measure, write result.json.
+
+Samples are made in blocks of `config.eval.batch_size`; each block is on disk before it counts, so
+a killed evaluation goes on, and its figures are the same to the byte. Several processes share the
+blocks; the one that leads reads them all, in order, so the figures are the same for any number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval import captions as caption_lists
+from eval import protocols
+from eval.evaluation import validation
+from eval.features.networks import open_network
+from eval.metrics import figures, references
+from eval.protocols import Protocol
+from eval.sampling import image_grid
+from eval.sampling.block_files import STAGES, Blocks
+from eval.sampling.image_making import Finisher, Maker
+from harness import data, files
+from harness.base import environment
+from harness.base.errors import DataError, EnvironmentFault, UsageError
+from harness.base.progress import Progress
+from harness.configs import Config
+from harness.distributed.process_group import World
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to evaluate by what, where things lie, and where the result goes.
+
+    `vae` defaults to DATA/vae, `reference` to the statistics found in DATA, `weights` (Inception)
+    to where pytorch-fid looks; `clip` (a CLIPModel folder) is needed where the protocol says so.
+    `world`: the processes that share the work. Each makes the blocks whose number is its rank
+    modulo their number, in a directory that all of them see; the one that leads measures.
+    """
+
+    config: Config
+    protocol: Protocol
+    data: Path
+    directory: Path
+    step: int
+    vae: Path | None = None
+    reference: Path | None = None
+    weights: Path | None = None
+    clip: Path | None = None
+    world: World = field(default_factory=World.alone)
+
+    @property
+    def batch_size(self) -> int:
+        """What the network runs at, padded; a look at few samples is not padded to a full batch."""
+        return min(self.config.eval.batch_size, self.protocol.n_samples)
+
+    @property
+    def decode_batch_size(self) -> int:
+        """What the VAE runs at, padded."""
+        return min(self.config.eval.decode_batch_size, self.batch_size)
+
+
+def evaluate(
+    task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, model: Any = None
+) -> dict[str, Any] | None:
+    """Evaluate EMA weights; returns the content of result.json (None where another process leads).
+
+    `ema`: parameter name -> array; `ema_sha256`: their `checkpoints.tensors_digest`. `model`: a
+    float32 UViT that has these weights already (else one is made). A finished result of the same
+    task is returned as it is. Errors: UsageError if the directory holds another task's result,
+    DataError (data, statistics), EnvironmentFault (missing weights, VAE, data; disk full).
+    """
+    config, protocol, world = task.config, task.protocol, task.world
+    captions = open_captions(task)
+    with open_network(protocol.features, weights=task.weights, data=task.data) as network:
+        reference = references.load(network, task.data, task.reference)
+        vae_directory = task.vae or task.data / "vae"
+        described = protocols.describe(
+            protocol, captions=captions.describe(), features=network.describe(),
+            reference=reference.describe(), latent_scale=config.diffusion.latent_scale,
+            vae_sha256=folder_digest(vae_directory, "VAE", "--vae"),
+            clip=_clip_identity(task, captions),
+        )
+        identity = {
+            "step": task.step, "ema_sha256": ema_sha256, "protocol": described,
+            "val_data": data.sampled_digest(captions.split, captions.empty_context),
+            "model": config.model.model_dump(), "diffusion": config.diffusion.model_dump(),
+        }
+        finished = _finished(task.directory, identity)
+        # As the leader sees it: others may look after it has gone on.
+        if world.lead(float(finished is not None)):
+            return finished if world.leads else None
+        blocks = _open_blocks(task, identity)
+        model = model or make_model(config, ema)
+        _make_blocks(task, blocks, captions, network, model, vae_directory)
+        # Gathers from everybody: after it, all blocks are on disk.
+        loss = validation_loss(task, captions, model)
+        if not world.leads:
+            return None
+        return _conclude(task, blocks, captions, network, reference, loss, identity)
+
+
+def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
+    """A float32 UViT of `config` with the weights `ema` (parameter name -> array).
+
+    EnvironmentFault if paddle cannot be imported.
+    """
+    environment.require_paddle(deterministic=config.train.determinism == "on")
+    from models.ema import EMA
+    from models.uvit import UViT
+
+    model = UViT(**config.model.model_dump(), attention=config.train.attention)
+    average = EMA(model, config.ema.decay)
+    average.load(ema)
+    average.copy_to(model)
+    model.eval()
+    return model
+
+
+def open_captions(task: Task) -> caption_lists.CaptionList:
+    """The caption list of `task`; errors as in `harness.data`."""
+    model = task.config.model
+    return caption_lists.choose(
+        task.data, task.protocol.n_samples, task.protocol.caption_seed,
+        moments_shape=(2 * model.in_channels, model.sample_size, model.sample_size),
+        context_shape=(model.num_text_tokens, model.clip_dim),
+    )
+
+
+def _finished(directory: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The result in `directory` if it is this task's; UsageError if it is another's."""
+    path = directory / "result.json"
+    if not path.exists():
+        return None
+    result = files.read_json(path)
+    known = {key: result.get(key) for key in identity} if isinstance(result, dict) else {}
+    differing = protocols.differences(known, identity)
+    if differing:
+        raise UsageError(
+            f"{directory} holds a result made otherwise ({', '.join(list(differing)[:6])})",
+            remedy="remove that directory to evaluate again",
+        )
+    return result
+
+
+def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
+    """The task's blocks; the leader makes their folder, or clears it of another task's."""
+    if not task.world.leads:
+        task.world.meet()
+    blocks = Blocks(
+        task.directory / "features", identity, n_samples=task.protocol.n_samples,
+        rows=task.batch_size,
+    )
+    if task.world.leads:
+        task.world.meet()
+    return blocks
+
+
+def _make_blocks(
+    task: Task, blocks: Blocks, captions: Any, network: Any, model: Any, vae_directory: Path
+) -> None:
+    mine = range(len(blocks))[task.world.rank :: task.world.size]
+    missing = [b for b in mine if blocks.load(b) is None]
+    if not missing:
+        return
+    sizes = {b: blocks.span(b)[1] - blocks.span(b)[0] for b in mine}
+    done = sum(sizes.values()) - sum(sizes[b] for b in missing)
+    maker = Maker(
+        task.config, task.protocol, captions, model, vae_directory,
+        batch_size=task.batch_size, decode_batch_size=task.decode_batch_size,
+    )
+    scorer = None
+    if task.protocol.clip:
+        from eval.features import clip_score
+
+        scorer = clip_score.load(task.clip)
+    label = f"evaluate step {task.step} by {task.protocol.name}"
+    with (
+        Progress(
+            sum(sizes.values()), label, start=done, unit="image", silent=not task.world.leads
+        ) as progress,
+        Finisher(blocks, network, captions, scorer) as finisher,
+    ):
+        for block in missing:
+            images, seconds = maker.images(*blocks.span(block))
+            finisher.finish(block, images, seconds)
+            progress.advance(sizes[block])
+
+
+def validation_loss(
+    task: Task, captions: caption_lists.CaptionList, model: Any
+) -> dict[str, Any]:
+    """`validation.validation_loss` of the task's first images, shared by its processes."""
+    from models.diffusion import Schedule
+
+    diffusion = task.config.diffusion
+    return validation.validation_loss(
+        model, captions, images=min(task.protocol.loss_images, task.protocol.n_samples),
+        schedule=Schedule(
+            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
+        ),
+        latent_scale=diffusion.latent_scale, batch_size=task.batch_size, world=task.world,
+    )
+
+
+def _conclude(
+    task: Task, blocks: Blocks, captions: Any, network: Any, reference: Any,
+    loss: dict[str, Any], identity: dict[str, Any],
+) -> dict[str, Any]:
+    shown, seconds, labels, scores = [], np.zeros(len(STAGES)), [], []
+
+    def features() -> Iterator[np.ndarray]:
+        for block in blocks.all():
+            shown.append(block.shown)
+            labels.append(block.labels)
+            scores.append(block.clip)
+            seconds.__iadd__(block.seconds)
+            yield block.features
+
+    measured = figures.measure(
+        features, network=network, reference=reference, n_samples=task.protocol.n_samples,
+        seed=task.protocol.seed,
+    )
+    read = np.concatenate(labels)[: len(captions)]
+    accuracy = None
+    if captions.labels is not None and (read >= 0).all():
+        accuracy = float(np.mean(read == captions.labels))
+    metrics = {**measured.pop("metrics"), "accuracy": accuracy, "val_loss": loss["loss"]}
+    if task.protocol.clip:
+        metrics["clip_score"] = float(np.concatenate(scores).mean())
+    result = {
+        "schema": SCHEMA,
+        **identity,
+        "n_samples": task.protocol.n_samples,
+        "metrics": metrics,
+        **measured,
+        "validation": loss,
+        # The batch shapes: the bits depend on them, what the figures mean does not.
+        "execution": {
+            "batch_size": task.batch_size,
+            "decode_batch_size": task.decode_batch_size,
+        },
+        "timing": _timing(seconds, task.protocol.n_samples),
+    }
+    images = np.concatenate(shown)
+    said = captions.texts[: len(images)] if captions.texts else None
+    image_grid.save_grid(images, task.directory / "samples.png", prompts=said)
+    files.atomic_write_json(task.directory / "result.json", result)
+    return result
+
+
+def _timing(seconds: np.ndarray, n_samples: int) -> dict[str, Any]:
+    each = {s: float(v) / n_samples for s, v in zip(STAGES, seconds, strict=True)}
+    return {"seconds_per_image": each, "seconds": float(seconds.sum())}
+
+
+def _clip_identity(task: Task, captions: caption_lists.CaptionList) -> dict[str, Any] | None:
+    if not task.protocol.clip:
+        return None
+    if task.clip is None:
+        raise UsageError(
+            f"protocol {task.protocol.name} measures the CLIP score", remedy="give --clip DIR"
+        )
+    if captions.texts is None:
+        raise DataError(
+            f"{captions.split.directory}/captions.jsonl does not say the captions' texts",
+            remedy="the CLIP score needs them; evaluate without --clip",
+        )
+    return {"sha256": folder_digest(task.clip, "CLIP", "--clip")}
+
+
+def folder_digest(folder: Path, what: str, option: str) -> str:
+    """SHA-256 over names and contents of the files in `folder`; EnvironmentFault if missing."""
+    if not folder.is_dir():
+        raise EnvironmentFault(
+            f"the {what} folder {folder} is missing",
+            remedy=f"give {option} DIR: a folder with config.json and weights",
+        )
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "."):
+        digest.update(f"{path.name}\0{files.sha256_file(path)}\n".encode())
+    return digest.hexdigest()

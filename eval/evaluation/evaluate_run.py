@@ -1,0 +1,97 @@
+"""Evaluating a run on disk: its checkpoint's EMA weights, over one or several sampling seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval import protocols
+from eval.evaluation.evaluate import Task, evaluate, make_model, open_captions, validation_loss
+from eval.protocols import Protocol
+from harness import files, runs
+from harness.distributed.process_group import World
+from harness.runs import checkpoints
+
+
+def evaluate_run(
+    run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
+    vae: Path | None = None, reference: Path | None = None, weights: Path | None = None,
+    clip: Path | None = None, repeats: int = 1, world: World | None = None,
+) -> dict[str, Any] | None:
+    """Evaluate a run's checkpoint of `step` (default: the newest); see `evaluate`.
+
+    Returns the first result, with `run`, `protocol_name`, `directory` and, for several repeats
+    (sampling seeds from the protocol's on), `repeats`: each distance's mean and spread.
+    The processes of `world` share the work; None where another one leads.
+    UsageError if there is no such checkpoint.
+    """
+    step, manifest, ema = load_ema(run, step)
+    config, world = run.config, world or World.alone()
+    results = []
+    for seed in range(protocol.seed, protocol.seed + repeats):
+        variant = protocols.reseeded(protocol, seed)
+        task = Task(
+            config, variant, data or data_of(run), run.evaluation(step, variant.name), step,
+            vae=vae, reference=reference, weights=weights, clip=clip, world=world,
+        )
+        results.append(evaluate(task, ema, manifest["ema_digest"]))
+    if not world.leads:
+        return None
+    found = {
+        "run": str(run.directory), "protocol_name": protocol.name, **results[0],
+        "directory": str(run.evaluation(step, protocol.name)),
+    }
+    if repeats > 1:
+        found["repeats"] = {
+            name: spread(results, name) for name, value in results[0]["metrics"].items()
+            if isinstance(value, float)
+        }
+        files.atomic_write_json(Path(found["directory"]) / "repeats.json", found["repeats"])
+    return found
+
+
+def loss_of_run(
+    run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
+    world: World | None = None,
+) -> dict[str, Any] | None:
+    """The validation loss alone, of the same images and noise as `evaluate_run`'s."""
+    step, _, ema = load_ema(run, step)
+    world = world or World.alone()
+    task = Task(run.config, protocol, data or data_of(run), run.evaluations, step, world=world)
+    loss = validation_loss(task, open_captions(task), make_model(run.config, ema))
+    if not world.leads:
+        return None
+    return {
+        "run": str(run.directory), "step": step, "protocol_name": protocol.name,
+        "metrics": {"val_loss": loss["loss"]}, "validation": loss,
+    }
+
+
+def data_of(run: runs.Run) -> Path:
+    """The data directory that the run was trained on."""
+    return Path(run.info["data"]["directory"])
+
+
+def load_ema(
+    run: runs.Run, step: int | None
+) -> tuple[int, dict[str, Any], dict[str, np.ndarray]]:
+    """(step, checkpoint's manifest, EMA arrays) of a run's checkpoint."""
+    step = run.chosen_step(step)
+    directory = run.checkpoint(step)
+    manifest = checkpoints.read_manifest(directory)
+    found = checkpoints.load(directory, config_digest=run.info["digest"], parts=("ema",))
+    return step, manifest, found.parts["ema"]
+
+
+def spread(results: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Mean and standard deviation of `metric` over evaluations that differ in sampling seed."""
+    values = [result["metrics"][metric] for result in results]
+    return {
+        "seeds": [result["protocol"]["seed"] for result in results],
+        "values": values,
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "covers": "sampling noise; not the training seed, nor the choice of captions",
+    }

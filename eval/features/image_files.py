@@ -1,0 +1,49 @@
+"""Reading image files for a feature network. No torch, no paddle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from harness.base.errors import DataError
+
+# pytorch-fid's list, in its spelling: other files in a folder are passed over.
+EXTENSIONS = ("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp")
+PREPARATIONS = ("none", "coco256")
+
+
+def listing(folder: Path | str) -> list[Path]:
+    """The image files directly in `folder`, sorted as pytorch-fid does; DataError if none."""
+    folder = Path(folder)
+    found = sorted(path for ext in EXTENSIONS for path in folder.glob(f"*.{ext}"))
+    if not found:
+        raise DataError(
+            f"{folder} holds no images ({', '.join(EXTENSIONS)})",
+            remedy="give a folder of image files, not of folders",
+        )
+    return found
+
+
+def load(path: Path | str, preparation: str = "none") -> np.ndarray:
+    """One image as uint8 RGB [H, W, 3]; DataError if it cannot be decoded."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not a readable image: {error}") from error
+    return coco256(pixels) if preparation == "coco256" else pixels
+
+
+def coco256(pixels: np.ndarray, size: int = 256) -> np.ndarray:
+    """Largest centred square, then Lanczos to `size`: the official code's MS-COCO preparation."""
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    # The official code slices to (height + side) // 2: for odd differences the same square.
+    square = pixels[top : (height + side) // 2, left : (width + side) // 2]
+    return np.asarray(Image.fromarray(square).resize((size, size), Image.LANCZOS))

@@ -1,0 +1,1 @@
+"""Numbers from features: Frechet distance and its interval, KID, precision and recall."""

@@ -1,0 +1,71 @@
+"""What samples are compared with: statistics of real images, and their features where at hand."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.metrics import feature_statistics
+from harness import files
+from harness.base.errors import DataError, EnvironmentFault
+
+# In the data directory, by preference. The second is what U-ViT's authors publish.
+NAMES = ("reference.npz", "fid_stats_mscoco256_val.npz")
+IMAGES = "val_images.npy"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Statistics of the real images; `features` [m, d] are there where KID can be had."""
+
+    statistics: feature_statistics.Statistics
+    sha256: str
+    path: Path
+    features: np.ndarray | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What a protocol says of it."""
+        samples = None if self.features is None else len(self.features)
+        return {"sha256": self.sha256, "path": str(self.path), "samples": samples}
+
+
+def find(data: Path, given: Path | None = None) -> Path:
+    """`given`, or the reference in the data directory; EnvironmentFault if there is none."""
+    candidates = [given] if given else [data / name for name in NAMES]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise EnvironmentFault(
+        f"reference statistics are missing: {' or '.join(map(str, candidates))}",
+        remedy="put them there, give --reference NPZ, or make them with "
+        "`harness stats IMAGES_DIR -o reference.npz`",
+    )
+
+
+def load(network: Any, data: Path, given: Path | None = None) -> Reference:
+    """The reference for features of `network`.
+
+    Features of the real images come from an array `features` in the .npz (`harness stats
+    --features`), or for the digits from DATA/val_images.npy. DataError as in `statistics.load`.
+    """
+    path = find(data, given)
+    found = feature_statistics.load(path, size=network.size)
+    features = _stored_features(path, network.size)
+    images = data / IMAGES
+    if features is None and network.metric == "fd_digits" and images.is_file():
+        features = np.asarray(network.extract(files.load_npy(images, dtype="uint8")), np.float32)
+    return Reference(found, files.sha256_file(path), path, features)
+
+
+def _stored_features(path: Path, size: int) -> np.ndarray | None:
+    with zipfile.ZipFile(path) as archive:
+        if "features.npy" not in archive.namelist():
+            return None
+    features = files.load_npz(path, ("features",), limit=4 << 30)["features"]
+    if features.ndim != 2 or features.shape[1] != size or not np.isfinite(features).all():
+        raise DataError(f"{path}: features are not finite values [n, {size}]")
+    return features.astype(np.float32)

@@ -1,0 +1,1 @@
+"""Latents from a model, images from latents, blocks of them on disk."""

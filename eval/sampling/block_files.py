@@ -1,0 +1,97 @@
+"""An evaluation's finished blocks on disk, so that one that was killed goes on where it stopped.
+
+Block b holds samples b*rows .. of the evaluation: their features, the classifier's reading, the
+seconds that they took, and the images of the first few for the grid. A block is written whole or
+not at all; which block a sample is in never depends on what was interrupted when.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import files
+from harness.base.errors import DataError
+from harness.base.progress import say
+
+STAGES = ("network", "vae", "features", "writing")
+_KEYS = ("features", "labels", "clip", "shown", "seconds")
+
+
+@dataclass
+class Block:
+    """features float32 [n, d]; labels int64 [n] (-1: none read); clip float64 [n] (NaN: not
+    scored); shown uint8 [k, H, W, 3]; seconds float64 [4], by STAGES."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    clip: np.ndarray
+    shown: np.ndarray
+    seconds: np.ndarray
+
+
+class Blocks:
+    """The blocks of one evaluation of `n_samples`, in `folder`, `rows` samples each."""
+
+    def __init__(self, folder: Path, owner: dict[str, Any], *, n_samples: int, rows: int):
+        """Blocks in `folder` that belong to another `owner` (JSON values) are removed: they are
+        parts of an evaluation that was never finished and can no longer be."""
+        self.folder, self.n_samples, self.rows = folder, n_samples, rows
+        note = folder / "owner.json"
+        owner = {**owner, "rows": rows}
+        if folder.exists() and not _same(note, owner):
+            say(f"{folder}: unfinished blocks of another evaluation are removed")
+            shutil.rmtree(folder)
+        if not note.exists():
+            files.atomic_write_json(note, owner)
+
+    def __len__(self) -> int:
+        return -(-self.n_samples // self.rows)
+
+    def span(self, block: int) -> tuple[int, int]:
+        """First sample of `block` and the one after its last."""
+        first = block * self.rows
+        return first, min(first + self.rows, self.n_samples)
+
+    def path(self, block: int) -> Path:
+        return self.folder / f"{block:05d}.npz"
+
+    def save(self, block: int, content: Block) -> None:
+        with files.atomic_path(self.path(block)) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **{key: getattr(content, key) for key in _KEYS})
+
+    def load(self, block: int) -> Block | None:
+        """The finished block, or None if it is missing or (with a warning) not sound."""
+        if not self.path(block).exists():
+            return None
+        first, last = self.span(block)
+        try:
+            found = Block(**files.load_npz(self.path(block), _KEYS))
+            if {len(found.features), len(found.labels), len(found.clip)} != {last - first}:
+                raise DataError(f"{self.path(block)} does not hold {last - first} samples")
+            if not np.isfinite(found.features).all():
+                raise DataError(f"{self.path(block)} holds NaN or infinity")
+        except DataError as error:
+            say(f"warning: made again: {error}")
+            return None
+        return found
+
+    def all(self) -> Iterator[Block]:
+        """Every block in order; DataError if one is missing."""
+        for block in range(len(self)):
+            found = self.load(block)
+            if found is None:
+                raise DataError(f"{self.path(block)} is missing", remedy="evaluate again")
+            yield found
+
+
+def _same(note: Path, owner: dict[str, Any]) -> bool:
+    try:
+        return files.read_json(note) == owner
+    except DataError:
+        return False

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, progress, seeds, and the environment that paddle loads in."""

@@ -1,0 +1,1 @@
+"""Weights in from elsewhere and out as a pipeline's folder."""

@@ -1,0 +1,206 @@
+"""Build the embedded `digits` data in coco256_features' format, evaluation's needs included.
+
+    DIR/{train,val}/{i}.npy      float32 [2,8,8]   moments: mean and log-variance of 1 channel
+                    {i}_{k}.npy  float32 [12,64]   context of caption k of image i
+                    captions.jsonl                 {"image", "caption", "text", "label"} a line
+        {train,val}_images.npy   uint8 [N,64,64,3]
+        empty_context.npy        float32 [12,64]
+        run_vis/{i}.npy          object (prompt, context), ten prompts
+        reference.npz            mu, sigma of the val images' features
+        features.safetensors, vae/, text_encoder/, tokenizer/
+        dataset.json             written last: what it is and what made it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import files
+from harness.base.errors import DataError, EnvironmentFault, UsageError
+from harness.base.progress import Progress
+from harness.digits import content
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ASSETS = Path(__file__).parent / "assets"
+DESCRIPTION = "dataset.json"
+SCHEMA = 1
+_BATCH = 50
+Report = Callable[[int, int], None]
+
+
+def build(directory: Path | str, progress: Report | None = None) -> Path:
+    """Make the data set at `directory`; returns it. Nothing is done if it is there already.
+
+    It is made in a hidden sibling and renamed when complete, so `directory` is
+    whole or absent, and a killed build is begun afresh by the next call.
+    `progress(done, total)` is called as images are encoded; without it a bar is shown.
+
+    UsageError if `directory` holds something else, DataError if what is there
+    was made from other assets, EnvironmentFault if it cannot be written or
+    another process is making it.
+    """
+    directory = Path(directory).absolute()
+    with _sole_maker(directory) as workplace:
+        if _is_there(directory):
+            return directory
+        with files.writing(directory):
+            shutil.rmtree(workplace / "data", ignore_errors=True)
+            if progress:
+                _fill(workplace / "data", progress)
+            else:
+                with Progress(content.COUNT, "digits", unit="images") as shown:
+                    _fill(workplace / "data", lambda done, total: shown.advance())
+            os.sync()  # one flush for ten thousand small files
+            (workplace / "data").rename(directory)
+            files.fsync_directory(directory.parent)
+    return directory
+
+
+def assets_digest() -> str:
+    """SHA-256 over the names and contents of the assets that the data are made with."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in ASSETS.rglob("*") if path.is_file()):
+        name = path.relative_to(ASSETS).as_posix()
+        digest.update(f"{name}\0{files.sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_there(directory: Path) -> bool:
+    """Whether the data set is complete there; False if the place is free."""
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return False
+    described = directory / DESCRIPTION
+    if not described.is_file():
+        raise UsageError(
+            f"{directory} exists and holds something else", remedy="choose a new directory"
+        )
+    found = files.read_json(described)
+    if not isinstance(found, dict) or found.get("dataset") != "digits":
+        raise UsageError(f"{directory} holds another data set", remedy="choose a new directory")
+    if found.get("schema") != SCHEMA or found.get("assets") != assets_digest():
+        raise DataError(
+            f"the digits at {directory} were made by another version of the harness",
+            remedy="choose a new directory, or remove that one",
+        )
+    return True
+
+
+@contextlib.contextmanager
+def _sole_maker(directory: Path) -> Iterator[Path]:
+    """A locked workplace beside `directory`; only a kill leaves it behind, for the next call."""
+    workplace = directory.parent / f".{directory.name}.building"
+    with files.writing(directory):
+        workplace.mkdir(parents=True, exist_ok=True)
+        handle = os.open(workplace, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EnvironmentFault(
+                f"another process is making {directory}", remedy="wait until it is done"
+            ) from None
+        try:
+            yield workplace
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _fill(folder: Path, progress: Report) -> None:
+    from models.pretrained import autoencoder, text_encoder
+
+    folder.mkdir()
+    for asset in ASSETS.iterdir():
+        copy = shutil.copytree if asset.is_dir() else shutil.copyfile
+        copy(asset, folder / asset.name)
+    images, labels = content.load()
+    contexts = _contexts(text_encoder.load(folder / "text_encoder"))
+    vae = autoencoder.load(folder / "vae")
+    described: dict[str, Any] = {"latent_scale": vae.scaling_factor}
+    for name, members in content.split(labels).items():
+        done = described.get("train", 0)
+        _write_split(folder / name, members, labels, contexts)
+        pixels = content.rgb(images[members])
+        _save(folder / f"{name}_images.npy", pixels)
+        for k, moments in enumerate(_moments(vae, pixels)):
+            _save(folder / name / f"{k}.npy", moments)
+            progress(done + k + 1, content.COUNT)
+        described[name] = len(members)
+    _write_prompts(folder, contexts)
+    _write_reference(folder)
+    files.atomic_write_json(
+        folder / DESCRIPTION,
+        {"dataset": "digits", "schema": SCHEMA, "assets": assets_digest(), **described},
+    )
+
+
+def _contexts(encoder: Any) -> dict[str, np.ndarray]:
+    """The context of every caption there is, and of the empty one."""
+    texts = [text for digit in range(10) for text in content.captions_of(digit)]
+    # one fixed list in fixed batches: no context depends on which images need it
+    return dict(zip([*texts, ""], encoder.encode([*texts, ""]), strict=True))
+
+
+def _moments(vae: Any, pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Moments float32 [2,8,8] of each of the uint8 [N,64,64,3] images, in order."""
+    import numpy as np
+
+    for start in range(0, len(pixels), _BATCH):
+        block = pixels[start : start + _BATCH].astype(np.float32) / 127.5 - 1
+        yield from vae.encode_moments(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
+
+
+def _write_split(
+    folder: Path, members: np.ndarray, labels: np.ndarray, contexts: dict[str, np.ndarray]
+) -> None:
+    folder.mkdir()
+    lines = []
+    for image, member in enumerate(members):
+        label = int(labels[member])
+        for k, text in enumerate(content.captions(int(member), label)):
+            _save(folder / f"{image}_{k}.npy", contexts[text])
+            lines.append(
+                json.dumps({"image": image, "caption": k, "text": text, "label": label}) + "\n"
+            )
+    (folder / "captions.jsonl").write_text("".join(lines))
+
+
+def _write_prompts(folder: Path, contexts: dict[str, np.ndarray]) -> None:
+    import numpy as np
+
+    _save(folder / "empty_context.npy", contexts[""])
+    (folder / "run_vis").mkdir()
+    for digit in range(10):
+        prompt = content.captions_of(digit)[0]
+        pair = np.array([prompt, contexts[prompt]], dtype=object)
+        np.save(folder / "run_vis" / f"{digit}.npy", pair, allow_pickle=True)
+
+
+def _write_reference(folder: Path) -> None:
+    import numpy as np
+
+    from eval.features.digits import DigitsFeatures
+
+    images = files.load_npy(folder / "val_images.npy")
+    features = DigitsFeatures.load(folder).features(images)
+    # BLAS differs in the last bits from one processor to another; nine decimals of
+    # figures near 1 do not, so the file and its digest are the same everywhere
+    mu, sigma = np.round(features.mean(0), 9), np.round(np.cov(features, rowvar=False), 9)
+    np.savez(folder / "reference.npz", mu=mu, sigma=sigma)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    import numpy as np
+
+    np.save(path, array, allow_pickle=False)

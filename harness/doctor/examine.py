@@ -1,0 +1,176 @@
+"""What this machine can run, and what it lacks, each with its remedy."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from eval.features.inception import weights_path
+from harness.base import environment, fingerprint
+
+# Machine code in paddlepaddle-gpu 2.6.2's library (read with cuobjdump; it has no PTX, so
+# nothing newer can be compiled from it). A GPU runs code of its own major version with an
+# equal or lower minor one.
+BUILT_FOR = ((6, 1), (7, 0), (7, 5), (8, 0), (8, 6))
+CUDA_LIBRARIES = ("libcudart.so.11.0", "libcublas.so.11", "libcudnn.so.8")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `status` is ok, note (works without it) or missing."""
+
+    what: str
+    status: str
+    detail: str
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at everything; never raises for what is missing."""
+    return [
+        _python(), _paddle(), *_gpus(), *_cuda_libraries(), _evaluation_stack(), _inception(),
+        *_data(), _memory(), _disk(),
+    ]
+
+
+def runs_code_for(capability: tuple[int, int]) -> bool:
+    """Whether a GPU of this compute capability can run paddlepaddle-gpu 2.6.2."""
+    return any(major == capability[0] and minor <= capability[1] for major, minor in BUILT_FOR)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = (3, 10) <= sys.version_info[:2] <= (3, 12)
+    return Finding(
+        "python", "ok" if good else "missing", version, "" if good else "use Python 3.10 to 3.12"
+    )
+
+
+def _paddle() -> Finding:
+    cpu, gpu = fingerprint.version("paddlepaddle"), fingerprint.version("paddlepaddle-gpu")
+    if cpu and gpu:
+        return Finding(
+            "paddle", "missing", "the CPU and the GPU build are both installed and overwrite "
+            "each other's files", "remove .venv and run `make install` (DEVICE=gpu for the GPU)",
+        )
+    if not (cpu or gpu):
+        return Finding("paddle", "missing", "not installed", "run `make install`")
+    build = f"paddlepaddle-gpu {gpu} (CUDA 11.8, cuDNN 8.6)" if gpu else f"paddlepaddle {cpu} (CPU)"
+    try:
+        environment.require_paddle()
+    except Exception as error:  # whatever is wrong, the doctor tells it
+        return Finding("paddle", "missing", f"{build}: {error}", "run `make install`")
+    return Finding("paddle", "ok", f"{build}, {environment.default_threads()} threads")
+
+
+def _gpus() -> Iterator[Finding]:
+    found = query_gpus()
+    if not found:
+        yield Finding(
+            "gpu", "note", "none found", "training runs on the CPU; half precision needs a GPU"
+        )
+    for name, capability in found:
+        text = f"{name}, compute capability {capability[0]}.{capability[1]}"
+        if not runs_code_for(capability):
+            yield Finding(
+                "gpu", "missing", f"{text}: paddlepaddle-gpu 2.6.2 has no code for it (it has "
+                + ", ".join(f"{a}.{b}" for a, b in BUILT_FOR) + ")",
+                "use a V100, T4, A100 or RTX 20/30/40, or the CPU build",
+            )
+        elif not environment.has_gpu_build():
+            yield Finding("gpu", "note", f"{text}: paddle's CPU build does not use it",
+                          "run `make install DEVICE=gpu`")
+        else:
+            yield Finding("gpu", "ok", text)
+
+
+def query_gpus() -> list[tuple[str, tuple[int, int]]]:
+    """(name, compute capability) of each GPU that nvidia-smi lists; [] without a driver."""
+    command = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    try:
+        out = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return parse_gpus(out)
+
+
+def parse_gpus(text: str) -> list[tuple[str, tuple[int, int]]]:
+    """Lines like 'NVIDIA A100-SXM4-80GB, 8.0'."""
+    found = []
+    for line in text.splitlines():
+        name, _, capability = line.rpartition(",")
+        major, _, minor = capability.strip().partition(".")
+        if name and major.isdigit() and minor.isdigit():
+            found.append((name.strip(), (int(major), int(minor))))
+    return found
+
+
+def _cuda_libraries() -> Iterator[Finding]:
+    if not environment.has_gpu_build():
+        return
+    for library in CUDA_LIBRARIES:
+        try:
+            ctypes.CDLL(library)
+        except OSError as error:
+            yield Finding(
+                "cuda library", "missing", str(error), "install CUDA 11.8 and cuDNN 8 and put "
+                "their folders on LD_LIBRARY_PATH; the wheel brings neither",
+            )
+        else:
+            yield Finding("cuda library", "ok", library)
+
+
+def _evaluation_stack() -> Finding:
+    packages = ("torch", "torchvision", "pytorch-fid")
+    absent = [package for package in packages if not fingerprint.version(package)]
+    if absent:
+        return Finding("fid", "missing", f"{', '.join(absent)} not installed", "run `make install`")
+    versions = ", ".join(f"{package} {fingerprint.version(package)}" for package in packages)
+    return Finding("fid", "ok", versions)
+
+
+def _inception() -> Finding:
+    path = weights_path()
+    if path.is_file():
+        return Finding("inception weights", "ok", str(path))
+    return Finding(
+        "inception weights", "note", f"{path} is missing: FID of COCO runs cannot be computed",
+        "run `harness fetch inception` (--from FILE without a network)",
+    )
+
+
+def _data() -> Iterator[Finding]:
+    for name, remedy in (
+        ("digits", "make it with `harness data digits data/digits`"),
+        ("coco256_features", "get it with `harness data fetch` (151 GB)"),
+    ):
+        path = Path("data") / name
+        present = (path / "train").is_dir() and (path / "empty_context.npy").is_file()
+        if present:
+            yield Finding(f"data {name}", "ok", str(path), "")
+        else:
+            yield Finding(f"data {name}", "note", f"{path} is missing", remedy)
+
+
+def _memory() -> Finding:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    gib = pages * size / 2**30
+    return Finding("memory", "ok", f"{gib:.1f} GiB, {os.cpu_count()} processors")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free / 2**30
+    good = free >= 5
+    return Finding(
+        "disk", "ok" if good else "note", f"{free:.1f} GiB free here",
+        "" if good else "a small_deep run with three checkpoints needs 2.8 GiB",
+    )

@@ -1,0 +1,1 @@
+"""Making the data that training reads: fetched or extracted, checked, packed."""

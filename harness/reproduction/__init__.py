@@ -1,0 +1,1 @@
+"""Does a recorded run come out the same, and where do two runs part?"""

@@ -1,0 +1,339 @@
+"""A run's directory: the only module that knows the names inside it.
+
+    runs/small_deep-s1234-3f9a1c2e/
+      run.json            schema, resolved config, digest, seed, pinned, fingerprint, git commit
+      lock                held with flock while a process works on the run
+      metrics.jsonl       what must come out the same tomorrow: step, loss, loss_hex, lr
+      timing.jsonl        what depends on the clock: images/s, ms/step, memory
+      checkpoints/00005000/
+      eval/00005000-ddim50-g2.0-n30000/
+      samples/00005000.png
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness import configs, files
+from harness.base.errors import DataError, EnvironmentFault, UsageError
+from harness.runs.lock import locked
+from harness.runs.log_lines import Lines, read_lines
+
+__all__ = ["Lines", "Run", "create", "find", "load", "locked", "name", "newest", "note_stack",
+           "read_lines", "recorded_threads", "remove"]
+
+SCHEMA = 1
+ROOT = Path("runs")
+
+
+def name(config: configs.Config, seed: int) -> str:
+    """A run's directory name: a function of config and seed, so the same command resumes."""
+    return f"{config.name}-s{seed}-{configs.digest(config)[:8]}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run on disk. `info` is the content of run.json."""
+
+    directory: Path
+    info: dict[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+    @property
+    def seed(self) -> int:
+        return int(self.info["seed"])
+
+    @cached_property
+    def config(self) -> configs.Config:
+        """The config the run was started with; DataError if run.json was changed by hand."""
+        config = configs.from_values(self.info["config"], source=str(self.directory))
+        if configs.digest(config) != self.info["digest"]:
+            raise DataError(
+                f"{self.directory}/run.json: the config does not match its digest",
+                remedy="the file was changed after the run began; restore it or start another run",
+            )
+        return config
+
+    @property
+    def first_step(self) -> int:
+        """The step that training began after: 0, or that of imported weights."""
+        step = (self.info.get("imported") or {}).get("step", 0)
+        return step if type(step) is int else 0
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.directory / "metrics.jsonl"
+
+    @property
+    def timing_file(self) -> Path:
+        return self.directory / "timing.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.directory / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.directory / "eval"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"{step:08d}"
+
+    def evaluation(self, step: int, protocol: str) -> Path:
+        """Directory of one evaluation, for instance eval/00005000-coco-ddim50."""
+        return self.evaluations / f"{step:08d}-{protocol}"
+
+    def sample_grid(self, step: int) -> Path:
+        """PNG of the run_vis prompts at `step`."""
+        return self.directory / "samples" / f"{step:08d}.png"
+
+    def stack_changes(self) -> list[dict[str, Any]]:
+        """Steps after which the run went on with another stack (see `note_stack`), ascending."""
+        changes = self.info.get("stack_changes", [])
+        if not isinstance(changes, list) or not all(
+            isinstance(one, dict)
+            and type(one.get("step")) is int
+            and isinstance(one.get("differs"), dict)
+            for one in changes
+        ):
+            raise DataError(f"{self.directory}/run.json: stack_changes is not as it was written")
+        return changes
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of which a checkpoint directory exists (whole or not), ascending."""
+        steps = _numbered(self.checkpoints)
+        return [step for step in steps if self.checkpoint(step).is_dir()]
+
+    def chosen_step(self, step: int | None) -> int:
+        """`step`, or the newest one, if it has a checkpoint; UsageError if there is none."""
+        steps = self.checkpoint_steps()
+        if not steps:
+            raise UsageError(
+                f"{self.directory} has no checkpoint yet", remedy="train it to its first save_steps"
+            )
+        if step is not None and step not in steps:
+            shown = ", ".join(map(str, steps[-8:]))
+            raise UsageError(
+                f"{self.directory} has no checkpoint of step {step}", remedy=f"it has {shown}"
+            )
+        return steps[-1] if step is None else step
+
+    def sample_steps(self) -> list[int]:
+        """Steps of which a sample grid exists, ascending."""
+        return _numbered(self.directory / "samples", ".png")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a torn last line is left out."""
+        return read_lines(self.metrics_file)
+
+    def timing(self) -> list[dict[str, Any]]:
+        """The lines of timing.jsonl; a torn last line is left out."""
+        return read_lines(self.timing_file)
+
+    def results(self) -> list[dict[str, Any]]:
+        """Every finished evaluation's result.json, by directory name; adds its `directory`."""
+        found = []
+        if self.evaluations.is_dir():
+            for path in sorted(self.evaluations.glob("*/result.json")):
+                result = files.read_json(path)
+                if not isinstance(result, dict):
+                    raise DataError(f"{path} is not a JSON object")
+                found.append({**result, "directory": str(path.parent)})
+        return found
+
+
+def load(directory: Path | str) -> Run:
+    """Open an existing run. UsageError if there is none, DataError if run.json is not sound."""
+    directory = Path(directory)
+    path = directory / "run.json"
+    if not path.is_file():
+        raise UsageError(f"{directory} is not a run: it has no run.json")
+    info = files.read_json(path)
+    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
+        raise DataError(f"{path} is not a run of schema {SCHEMA}")
+    for key, kind in (("config", dict), ("digest", str), ("seed", int), ("fingerprint", dict)):
+        if not isinstance(info.get(key), kind):
+            raise DataError(f"{path} has no {key}")
+    return Run(directory, info)
+
+
+def create(
+    directory: Path, config: configs.Config, seed: int, *, fingerprint: dict[str, Any],
+    data: dict[str, Any], commit: str | None, imported: dict[str, Any] | None = None,
+) -> Run:
+    """Open the run in `directory` to continue it, or begin it there.
+
+    `imported`: where the weights of its first checkpoint came from, if not from training.
+    UsageError if another config, seed or other data began it, naming what differs, or
+    if the directory holds something that is not a run. The caller holds the lock.
+    """
+    if (directory / "run.json").exists():
+        run = load(directory)
+        _refuse_other(run, config, seed)
+        _refuse_other_data(run, data)
+        _remove_leftovers(directory)
+        return run
+    _refuse_foreign(directory)
+    info = {
+        "schema": SCHEMA,
+        "name": name(config, seed),
+        "seed": seed,
+        "digest": configs.digest(config),
+        "pinned": configs.is_pinned(config),
+        "deterministic": config.train.determinism == "on",
+        "config": configs.resolved(config),
+        "fingerprint": fingerprint,
+        "data": data,
+        "commit": commit,
+        **({"imported": imported} if imported else {}),
+    }
+    files.atomic_write_json(directory / "run.json", info)
+    return Run(directory, info)
+
+
+def _refuse_other(run: Run, config: configs.Config, seed: int) -> None:
+    differing = configs.differences(run.info["config"], configs.resolved(config))
+    if run.seed != seed:
+        differing["seed"] = (run.seed, seed)
+    if differing:
+        named = ", ".join(f"{k} ({a!r} there, {b!r} here)" for k, (a, b) in differing.items())
+        raise UsageError(
+            f"{run.directory} was begun with another config: {named}",
+            remedy="give another --output-dir, or the run's own settings to continue it",
+        )
+
+
+def _refuse_other_data(run: Run, data: dict[str, Any]) -> None:
+    """Continuing with other data would be another run. A digest decides where both have it."""
+    before = run.info.get("data") or {}
+    for key in ("digest", "sampled_digest"):
+        if before.get(key) and data.get(key):
+            if before[key] == data[key]:
+                return
+            raise UsageError(
+                f"{run.directory} was begun with other data ({before.get('directory')}, "
+                f"{key} {before[key][:12]}; here {data[key][:12]})",
+                remedy="give the --data it was begun with, or another --output-dir",
+            )
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Remove temporary files that a killed process left beside run.json and the logs."""
+    for path in directory.glob(".*.tmp"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def stack_differences(run: Run, fingerprint: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Entry -> (at the run's beginning, in `fingerprint`) where the two differ.
+
+    What the run did not record (an older harness, an import) is not known to differ, except an
+    environment variable: one that the harness did not know when the run began, it did not set.
+    """
+    recorded = run.info["fingerprint"]
+    environment = any(key.startswith("env.") for key in recorded)  # an import has none
+    found = configs.differences(recorded, fingerprint)
+    return {
+        key: values for key, values in found.items()
+        if key in recorded or environment and key.startswith("env.")
+    }
+
+
+def note_stack(run: Run, step: int, fingerprint: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Record what differs in the stack that continues `run` after `step`; returns it.
+
+    run.json's `stack_changes`: [{"step": 10, "differs": {"env.OMP_NUM_THREADS": ["1", "2"]}}],
+    each against the stack that the run began with, {} where it came back to that.
+    """
+    differs = stack_differences(run, fingerprint)
+    changes = [c for c in run.stack_changes() if c["step"] < step]
+    former = changes[-1]["differs"] if changes else {}
+    now = {key: list(values) for key, values in differs.items()}
+    if now != former:
+        changes.append({"step": step, "differs": now})
+    if changes != run.stack_changes():
+        run.info["stack_changes"] = changes
+        files.atomic_write_json(run.directory / "run.json", run.info)
+    return differs
+
+
+def _refuse_foreign(directory: Path) -> None:
+    try:
+        # `lock` is ours: taken before the run is begun.
+        foreign = [p.name for p in directory.iterdir() if p.name != "lock" and p.name[0] != "."]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise EnvironmentFault(f"cannot use {directory}: {error.strerror}") from error
+    if foreign:
+        raise UsageError(
+            f"{directory} is not empty and not a run (it holds {sorted(foreign)[0]})",
+            remedy="give another --output-dir; nothing there was touched",
+        )
+
+
+def remove(directory: Path) -> None:
+    """Remove a run (`--overwrite`). UsageError if `directory` holds anything else."""
+    if not directory.exists():
+        return
+    if not (directory / "run.json").is_file():
+        _refuse_foreign(directory)
+    with locked(directory), files.writing(directory):
+        doomed = directory.with_name(f".{directory.name}.{os.getpid()}.removed")
+        os.rename(directory, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def recorded_threads(directory: Path) -> int | None:
+    """The thread count of the run in `directory`: what continues it must use to keep its bits."""
+    try:
+        threads = load(directory).info["fingerprint"].get("env.OMP_NUM_THREADS")
+    except (UsageError, DataError):
+        return None
+    known = isinstance(threads, str) and threads.isascii() and threads.isdigit()
+    return int(threads) if known and 0 < len(threads) < 5 else None
+
+
+def find(paths: tuple[str, ...] = (), *, root: Path = ROOT) -> list[Run]:
+    """The runs named by `paths`, or every run under `root`, oldest first.
+
+    One that is named twice is one run: a gate would take its figures for independent ones.
+    """
+    if paths:
+        return list({run.directory.resolve(): run for run in map(load, paths)}.values())
+    candidates = sorted(root.glob("*/run.json"), key=lambda p: (p.stat().st_mtime_ns, str(p)))
+    if not candidates:
+        raise UsageError(
+            f"there is no run under {root}/", remedy="start one with `harness train CONFIG`"
+        )
+    try:
+        return [load(path.parent) for path in candidates]
+    except DataError as error:
+        raise DataError(error.message, remedy="name the runs to take, or move it away") from error
+
+
+def newest(*, root: Path = ROOT) -> Run:
+    """The run under `root` that was worked on last."""
+
+    def last_touched(run: Run) -> int:
+        files_ = (run.metrics_file, run.directory / "run.json")
+        return max(path.stat().st_mtime_ns for path in files_ if path.exists())
+
+    return max(find(root=root), key=last_touched)
+
+
+def _numbered(folder: Path, suffix: str = "") -> list[int]:
+    """Numbers in names of eight digits or more (foreign files are passed over), ascending."""
+    if not folder.is_dir():
+        return []
+    names = (path.name for path in folder.iterdir() if path.name.endswith(suffix))
+    stems = (n.removesuffix(suffix) for n in names)
+    return sorted(int(s) for s in stems if 8 <= len(s) <= 18 and s.isascii() and s.isdigit())

@@ -1,0 +1,1 @@
+"""A training run: the loop, the step, and what happens beside it."""

@@ -1,0 +1,1 @@
+"""U-ViT's operations on a CPU, compiled: kernels, attention, products, threads."""

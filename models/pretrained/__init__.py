@@ -1,0 +1,1 @@
+"""Frozen models that are not trained here, and the folders they come in."""

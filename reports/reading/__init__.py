@@ -1,0 +1,1 @@
+"""What runs left on disk, read and checked once."""

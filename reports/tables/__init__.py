@@ -1,0 +1,1 @@
+"""pandas frames: the columns, the comparisons that are allowed, history."""

@@ -1,0 +1,72 @@
+"""Where a series of nightly figures changed its level.
+
+Binary segmentation on the difference of means, each split tested by permuting
+the segment: no distribution is assumed, and nothing but the order is used.
+(The idea of E-divisive, Matteson and James 2014, with the plain mean.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.base import seeds
+
+_PERMUTATIONS = 999
+_SHORTEST = 4  # nights on either side of a change; fewer prove nothing
+_LEVEL = 0.01
+
+
+@dataclass(frozen=True)
+class Change:
+    """The level changed at `index` (the first night of the new level)."""
+
+    index: int
+    before: float  # mean of the segment before
+    after: float
+    p_value: float
+
+
+def find(values: np.ndarray, *, smallest: float = 0.01) -> list[Change]:
+    """Changes of level in `values`, ascending; those below `smallest` (relative) are dropped.
+
+    The same values always give the same changes: permutations come from a fixed key.
+    """
+    values = np.asarray(values, dtype=float)
+    found = sorted(_split(values, 0, len(values)))
+    edges = [0, *(index for index, _ in found), len(values)]
+    changes = []
+    for k, (index, p_value) in enumerate(found, 1):
+        before = float(values[edges[k - 1] : index].mean())
+        after = float(values[index : edges[k + 1]].mean())
+        if abs(after - before) >= smallest * abs(before):
+            changes.append(Change(index, before, after, p_value))
+    return changes
+
+
+def _split(values: np.ndarray, start: int, end: int) -> list[tuple[int, float]]:
+    segment = values[start:end]
+    if len(segment) < 2 * _SHORTEST or np.ptp(segment) == 0:
+        return []
+    at, gain = _best(segment[None, :])
+    rng = seeds.generator(0, "changepoints", start, end)
+    shuffled = rng.permuted(np.tile(segment, (_PERMUTATIONS, 1)), axis=1)
+    _, by_chance = _best(shuffled)
+    p_value = (1 + int((by_chance >= gain[0] * (1 - 1e-9)).sum())) / (1 + _PERMUTATIONS)
+    if p_value > _LEVEL:
+        return []
+    middle = start + int(at[0])
+    return [
+        *_split(values, start, middle), (middle, p_value), *_split(values, middle, end)
+    ]  # fmt: skip
+
+
+def _best(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Best split of every row: (index, gain), the gain being between-segment sum of squares."""
+    n = rows.shape[1]
+    left = np.arange(_SHORTEST, n - _SHORTEST + 1)
+    sums = np.cumsum(rows - rows.mean(axis=1, keepdims=True), axis=1)[:, left - 1]
+    gain = sums**2 * n / (left * (n - left))
+    best = gain.argmax(axis=1)
+    return left[best], gain[np.arange(len(rows)), best]

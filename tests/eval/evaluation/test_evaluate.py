@@ -1,0 +1,177 @@
+"""Whole evaluations of a tiny model: what the result says, and that kills leave no trace in it."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from eval import protocols
+from eval.evaluation import evaluate
+from eval.sampling import image_making
+from harness.base import seeds
+from harness.base.errors import DataError, EnvironmentFault, UsageError
+from tests import fixtures
+
+CONFIG = fixtures.tiny_config("eval.batch_size=8", "eval.decode_batch_size=4")
+
+
+def task(data, directory, **changes):
+    protocol = protocols.get(
+        "digits-ddim20-200", n_samples=60, num_inference_steps=3, loss_images=10
+    )
+    return evaluate.Task(CONFIG, protocol, data, directory, 3, **changes)
+
+
+def figures(result):
+    """Everything in a result but the time it took."""
+    return {key: value for key, value in result.items() if key != "timing"}
+
+
+@pytest.fixture(scope="module")
+def evaluated(digits_data, ema, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("evaluated")
+    return directory, evaluate.evaluate(task(digits_data, directory), *ema)
+
+
+def test_the_result_carries_its_protocol(evaluated, ema, digits_data):
+    directory, result = evaluated
+    assert json.loads((directory / "result.json").read_text()) == result
+    assert result["step"] == 3 and result["n_samples"] == 60 and result["ema_sha256"] == ema[1]
+    protocol = result["protocol"]
+    assert protocol["name"] == "digits-ddim20-200+n60+steps3+loss10" and not protocol["pinned"]
+    assert (protocol["sampler"], protocol["num_inference_steps"]) == ("ddim", 3)
+    assert (protocol["eta"], protocol["guidance_scale"]) == (0.0, 2.0)
+    for digest in (
+        protocol["captions"]["sha256"], protocol["features"]["sha256"],
+        protocol["reference"]["sha256"], protocol["vae_sha256"],
+    ):
+        assert len(digest) == 64
+    assert protocol["dtype"] == "float32" and protocol["latent_scale"] == 0.2301
+    assert "255" in protocol["quantisation"]
+
+
+def test_every_figure_is_there(evaluated):
+    metrics = evaluated[1]["metrics"]
+    low, high = metrics["fd_digits_interval"]
+    assert 0 < low < metrics["fd_digits"] < high
+    assert metrics["kid"] > 0 and evaluated[1]["uncertainty"]["kid"]["standard_error"] > 0
+    assert 0 <= metrics["precision"] <= 1 and 0 <= metrics["recall"] <= 1
+    assert 0 <= metrics["accuracy"] <= 1 and metrics["val_loss"] > 0
+    assert "fid" not in metrics  # these features are nobody's Inception
+    assert set(evaluated[1]["timing"]["seconds_per_image"]) == {
+        "network", "vae", "features", "writing"
+    }
+    assert (evaluated[0] / "samples.png").stat().st_size > 1000
+
+
+def test_a_finished_evaluation_is_not_made_again(evaluated, digits_data, ema, monkeypatch):
+    monkeypatch.setattr(evaluate, "make_model", lambda *_: pytest.fail("made again"))
+    assert evaluate.evaluate(task(digits_data, evaluated[0]), *ema) == evaluated[1]
+
+
+def test_another_task_s_result_is_not_overwritten(evaluated, digits_data, ema):
+    other = dataclasses.replace(task(digits_data, evaluated[0]), step=4)
+    with pytest.raises(UsageError, match="step"):
+        evaluate.evaluate(other, *ema)
+    with pytest.raises(UsageError, match="ema_sha256"):
+        evaluate.evaluate(task(digits_data, evaluated[0]), ema[0], "00" * 32)
+
+
+def test_a_result_over_other_text_features_is_another(evaluated, digits_data, ema, tmp_path):
+    shutil.copytree(digits_data, tmp_path / "data")
+    path = tmp_path / "data" / "val" / "0_0.npy"
+    np.save(path, np.load(path) + 1)
+    with pytest.raises(UsageError, match="val_data"):
+        evaluate.evaluate(task(tmp_path / "data", evaluated[0]), *ema)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_interruptions_anywhere_leave_the_same_figures(
+    evaluated, digits_data, ema, tmp_path, monkeypatch
+):
+    random = seeds.generator(0, "kills")
+    interrupted = 0
+    for where in ("images", "decode", "save", "images", "save"):
+        monkeypatch.undo()
+        count = int(random.integers(1, 4))
+        _raise_at_call(monkeypatch, where, count)
+        try:
+            evaluate.evaluate(task(digits_data, tmp_path), *ema)
+        except Killed:
+            interrupted += 1
+    monkeypatch.undo()
+    assert interrupted >= 4
+    result = evaluate.evaluate(task(digits_data, tmp_path), *ema)
+    assert figures(result) == figures(evaluated[1])
+    assert (tmp_path / "samples.png").read_bytes() == (evaluated[0] / "samples.png").read_bytes()
+
+
+def _raise_at_call(monkeypatch, where, count):
+    place = {
+        "images": (image_making.Maker, "images"), "decode": (image_making, "decode"),
+        "save": (evaluate.Blocks, "save"),
+    }[where]
+    plain, left = getattr(*place), [count]
+
+    def counted(*arguments, **named):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return plain(*arguments, **named)
+
+    monkeypatch.setattr(*place, counted)
+
+
+def test_lost_and_broken_blocks_are_made_again(evaluated, digits_data, ema, tmp_path):
+    shutil.copytree(evaluated[0], tmp_path / "e")
+    (tmp_path / "e" / "result.json").unlink()
+    (tmp_path / "e" / "features" / "00001.npz").unlink()
+    broken = tmp_path / "e" / "features" / "00004.npz"
+    broken.write_bytes(broken.read_bytes()[:-40])
+    result = evaluate.evaluate(task(digits_data, tmp_path / "e"), *ema)
+    assert figures(result) == figures(evaluated[1])
+
+
+def test_another_noise_seed_makes_other_figures(evaluated, digits_data, ema, tmp_path):
+    one = task(digits_data, tmp_path)
+    other = dataclasses.replace(one, protocol=protocols.reseeded(one.protocol, 1235))
+    result = evaluate.evaluate(other, *ema)
+    assert result["metrics"]["fd_digits"] != evaluated[1]["metrics"]["fd_digits"]
+    assert result["metrics"]["val_loss"] == evaluated[1]["metrics"]["val_loss"]
+
+
+def test_the_clip_score_is_measured_where_asked_for(digits_data, ema, clip_folder, tmp_path):
+    plain = task(digits_data, tmp_path)
+    protocol = protocols.get("digits-ddim20-200", n_samples=12, num_inference_steps=2, clip=True)
+    asked = dataclasses.replace(plain, protocol=protocol, clip=clip_folder)
+    result = evaluate.evaluate(asked, *ema)
+    assert 0 < result["metrics"]["clip_score"] <= 100
+    assert len(result["protocol"]["clip"]["sha256"]) == 64
+    with pytest.raises(UsageError, match="--clip DIR"):
+        evaluate.evaluate(dataclasses.replace(asked, clip=None), *ema)
+
+
+def test_what_is_missing_is_said_before_anything_is_sampled(digits_data, ema, tmp_path):
+    bare = tmp_path / "data"
+    shutil.copytree(digits_data, bare)
+    shutil.rmtree(bare / "vae")
+    with pytest.raises(EnvironmentFault, match="--vae"):
+        evaluate.evaluate(task(bare, tmp_path / "e"), *ema)
+    (bare / "reference.npz").unlink()
+    with pytest.raises(EnvironmentFault, match="harness stats"):
+        evaluate.evaluate(task(bare, tmp_path / "e"), *ema)
+    np.savez(bare / "reference.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    with pytest.raises(DataError, match="2048 features, these have 33"):
+        evaluate.evaluate(task(bare, tmp_path / "e"), *ema)
+    assert not (tmp_path / "e").exists()
+
+
+def test_weights_that_diverged_are_said_to_have(digits_data, ema, tmp_path):
+    broken = {name: np.full_like(array, np.nan) for name, array in ema[0].items()}
+    with pytest.raises(EnvironmentFault, match="diverged"):
+        evaluate.evaluate(task(digits_data, tmp_path), broken, "00" * 32)

@@ -1,0 +1,111 @@
+"""`harness fetch inception` against a small server: resuming, checking, and --from FILE."""
+
+import hashlib
+import http.server
+import threading
+
+import pytest
+
+from eval.features import fetch_inception, inception
+from harness.base.errors import DataError, EnvironmentFault
+
+CONTENT = bytes(range(256)) * 5000
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT with ranges; the first `cut` requests break off half way."""
+
+    cut = 0
+    ranges: list = []  # noqa: RUF012
+
+    def do_GET(self):
+        begin = int((self.headers.get("Range") or "bytes=0-").split("=")[1].rstrip("-"))
+        type(self).ranges.append(begin)
+        if begin >= len(CONTENT):
+            self.send_error(416)
+            return
+        body = CONTENT[begin:]
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if type(self).cut:
+            type(self).cut -= 1
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def url():
+    Handler.cut, Handler.ranges = 0, []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/weights.pth"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A TORCH_HOME of its own, and CONTENT as the published file."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for module in (fetch_inception, inception):
+        monkeypatch.setattr(
+            module, "OFFICIAL_SHA256_PREFIX", hashlib.sha256(CONTENT).hexdigest()[:8]
+        )
+    return inception.weights_path()
+
+
+def test_it_is_downloaded_to_where_torch_hub_looks(url, place):
+    assert fetch_inception.inception(url=url) == place
+    assert place.read_bytes() == CONTENT
+    assert fetch_inception.inception(url=url) == place
+    assert Handler.ranges == [0]  # the second call fetched nothing
+    assert [p.name for p in place.parent.iterdir()] == [place.name]
+
+
+def test_a_broken_download_is_continued(url, place):
+    Handler.cut = 1
+    with pytest.raises(EnvironmentFault, match="same command continues"):
+        fetch_inception.inception(url=url)
+    assert not place.exists()
+    assert fetch_inception.inception(url=url).read_bytes() == CONTENT
+    assert Handler.ranges[0] == 0 and Handler.ranges[1] > 0
+
+
+def test_a_wrong_beginning_is_thrown_away(url, place):
+    place.parent.mkdir(parents=True)
+    place.with_name(place.name + ".part").write_bytes(b"x" * 1000)
+    with pytest.raises(DataError, match="not the published file"):
+        fetch_inception.inception(url=url)
+    assert not place.exists()
+    assert fetch_inception.inception(url=url).read_bytes() == CONTENT
+
+
+def test_no_network_is_exit_5(place):
+    with pytest.raises(EnvironmentFault, match="--from FILE"):
+        fetch_inception.inception(url="http://127.0.0.1:9/none")
+
+
+def test_from_a_file(tmp_path, place):
+    (tmp_path / "good").write_bytes(CONTENT)
+    assert fetch_inception.inception(tmp_path / "good").read_bytes() == CONTENT
+
+
+def test_a_wrong_file_is_refused_and_changes_nothing(tmp_path, place):
+    (tmp_path / "bad").write_bytes(CONTENT[:-1])
+    with pytest.raises(DataError):
+        fetch_inception.inception(tmp_path / "bad")
+    with pytest.raises(DataError, match="missing"):
+        fetch_inception.inception(tmp_path / "none")
+    assert not place.exists()
+
+
+def test_a_stranger_in_the_place_is_left_alone(url, place):
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"mine")
+    with pytest.raises(DataError, match="move it away"):
+        fetch_inception.inception(url=url)
+    assert place.read_bytes() == b"mine"

@@ -1,0 +1,51 @@
+"""Blocks on disk: whole or made again, and never another evaluation's."""
+
+import numpy as np
+import pytest
+
+from eval.sampling.block_files import Block, Blocks
+from harness.base.errors import DataError
+
+
+def block(n, value=1.0):
+    return Block(
+        np.full((n, 3), value, np.float32), np.zeros(n, np.int64), np.zeros(n),
+        np.zeros((n, 2, 2, 3), np.uint8), np.zeros(4),
+    )
+
+
+def blocks(folder, owner="a", n=10):
+    return Blocks(folder, {"who": owner}, n_samples=n, rows=4)
+
+
+def test_spans_cover_every_sample_once(tmp_path):
+    found = blocks(tmp_path / "f")
+    assert [found.span(b) for b in range(len(found))] == [(0, 4), (4, 8), (8, 10)]
+
+
+def test_what_was_saved_is_there_for_the_next_process(tmp_path):
+    blocks(tmp_path / "f").save(1, block(4, 2.0))
+    again = blocks(tmp_path / "f")
+    np.testing.assert_array_equal(again.load(1).features, np.full((4, 3), 2.0))
+    assert again.load(0) is None
+    with pytest.raises(DataError, match="missing"):
+        list(again.all())
+
+
+def test_another_evaluation_s_blocks_are_dropped(tmp_path):
+    blocks(tmp_path / "f").save(0, block(4))
+    assert blocks(tmp_path / "f", owner="b").load(0) is None
+
+
+def test_a_block_that_is_not_sound_is_made_again(tmp_path, capsys):
+    found = blocks(tmp_path / "f")
+    found.save(0, block(4))
+    data = found.path(0).read_bytes()
+    for broken in (data[: len(data) // 2], b"", data[:100] + b"\xff" + data[101:]):
+        found.path(0).write_bytes(broken)
+        assert found.load(0) is None
+    found.save(0, block(3))
+    assert found.load(0) is None
+    found.save(0, block(4, np.nan))
+    assert found.load(0) is None
+    assert "made again" in capsys.readouterr().err
