@@ -9,7 +9,7 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              2>/dev/null && echo $$p && break; done)
 UV      := $(BIN)/uv --no-config
 
-.PHONY: install browser demo nightly test test-slow test-faults bench lint lock clean
+.PHONY: install browser slurm demo nightly test test-slow test-faults bench lint lock clean
 
 install: $(STAMP)
 
@@ -38,6 +38,12 @@ nightly: $(STAMP)
 browser:
 	@command -v chromium > /dev/null || { apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
+
+# The scheduler that tests/slurm starts for itself (Debian's, as root); without it they are skipped.
+slurm:
+	@dpkg -s slurmctld slurmd slurm-client munge > /dev/null 2>&1 || { apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge \
+	  > /dev/null; }
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 $(TESTS)

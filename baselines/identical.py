@@ -10,6 +10,7 @@ from baselines import metrics
 from baselines.metrics import Measured
 from baselines.record import Baseline, named
 from harness import configs
+from harness.base.wording import counted
 
 KEYS = ("loss_bits", "weights_bits", "ema_bits")
 
@@ -83,4 +84,5 @@ def _compare_curves(
                 f"latest (there {here!r}, in the baseline {there!r})"
             )
         agreed = step
-    return "worse", f"{one.run.directory}: {len(curve)} loss lines for {expected['lines']}"
+    lines = counted(len(curve), "loss line")
+    return "worse", f"{one.run.directory}: {lines} for {expected['lines']}"

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from baselines import metrics
 from baselines.metrics import METRICS
 from baselines.verdicts import Report, Verdict
+from harness.base.wording import counted
 
 _JUNIT = {
     "worse": "failure", "missing": "error", "not comparable": "error", "inconclusive": "skipped",
@@ -48,8 +49,9 @@ def summary(report: Report) -> str:
     for verdict in report.verdicts:
         if verdict.gates:
             counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
-    counted = ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "nothing to compare"
-    return f"{report.outcome}: {counted} (baseline {name}, step {step}, {len(report.runs)} runs)"
+    told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "nothing to compare"
+    runs = counted(len(report.runs), "run")
+    return f"{report.outcome}: {told} (baseline {name}, step {step}, {runs})"
 
 
 def figure(metric: str, value: float | None) -> str:

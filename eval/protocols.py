@@ -41,6 +41,11 @@ def _check(p: Protocol) -> None:
         raise UsageError(f"protocol {p.name}: guidance_scale {p.guidance_scale} is not a number")
     if not 0.0 <= p.tome <= 0.75:
         raise UsageError(f"protocol {p.name}: a token merging ratio {p.tome} is not within 0..0.75")
+    if p.tome_mlp and not p.tome:
+        raise UsageError(
+            f"protocol {p.name}: nothing is merged around the MLP without a token merging ratio",
+            remedy="give --tome RATIO with --tome-mlp",
+        )
     if p.seed < 0 or p.caption_seed < 0:
         raise UsageError(f"protocol {p.name}: seeds are not negative")
 

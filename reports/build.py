@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness import files
 from harness.base.errors import DataError, UsageError
+from harness.base.wording import counted
 from reports.reading import run_records as reading
 from reports.reading.run_records import Record
 from reports.tables import comparison_tables
@@ -36,8 +37,7 @@ class Report:
 
     @property
     def title(self) -> str:
-        count = len(self.records)
-        return f"Benchmark report: {count} run{'s' if count > 1 else ''}"
+        return f"Benchmark report: {counted(len(self.records), 'run')}"
 
     @property
     def introduction(self) -> str:

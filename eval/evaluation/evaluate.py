@@ -27,7 +27,8 @@ from eval.sampling.image_making import Finisher, Maker
 from harness import data, files
 from harness.base import environment
 from harness.base.errors import DataError, EnvironmentFault, UsageError
-from harness.base.progress import Progress
+from harness.base.progress import Progress, say
+from harness.base.wording import counted
 from harness.configs import Config
 from harness.distributed.process_group import World
 
@@ -171,6 +172,8 @@ def _make_blocks(
         return
     sizes = {b: blocks.span(b)[1] - blocks.span(b)[0] for b in mine}
     done = sum(sizes.values()) - sum(sizes[b] for b in missing)
+    if task.world.leads:
+        say(ahead(task, captions))
     maker = Maker(
         task.config, task.protocol, captions, model, vae_directory,
         batch_size=task.batch_size, decode_batch_size=task.decode_batch_size,
@@ -183,7 +186,8 @@ def _make_blocks(
     label = f"evaluate step {task.step} by {task.protocol.name}"
     with (
         Progress(
-            sum(sizes.values()), label, start=done, unit="image", silent=not task.world.leads
+            sum(sizes.values()), label, start=done, unit="image", silent=not task.world.leads,
+            early=True,
         ) as progress,
         Finisher(blocks, network, captions, scorer) as finisher,
     ):
@@ -191,6 +195,19 @@ def _make_blocks(
             images, seconds = maker.images(*blocks.span(block))
             finisher.finish(block, images, seconds)
             progress.advance(sizes[block])
+
+
+def ahead(task: Task, captions: caption_lists.CaptionList) -> str:
+    """One line of what an evaluation has to make, and of how often its captions come again."""
+    protocol, images = task.protocol, len(captions.split)
+    line = (
+        f"ahead: {counted(protocol.n_samples, 'sample')} of "
+        f"{counted(protocol.num_inference_steps, 'step')}"
+    )
+    if protocol.n_samples <= images:
+        return line
+    times = protocol.n_samples / images
+    return f"{line}, for {counted(images, 'val image')}: each one's captions {times:,.4g} times"
 
 
 def validation_loss(

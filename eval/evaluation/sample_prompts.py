@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from eval.evaluation.evaluate_run import load_ema
+from eval.features.image_files import EXTENSIONS
 from eval.protocols import Protocol
 from eval.sampling import image_grid, image_making, latent_sampling
 from harness import files, runs
 from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress, say
+from harness.base.wording import counted
 from harness.conversion import exporting
 from models import weights
 from models.diffusion import Schedule
@@ -148,7 +150,7 @@ def draw(pipeline: Pipeline, request: Request) -> Samples:
     The network runs at `batch_size`, the last batch padded. UsageError for settings that cannot
     be. A prompt that is longer than what the model was trained with is cut, with a warning.
     """
-    protocol = _protocol(request)
+    protocol = protocol_of(request)
     for prompt in request.prompts:
         if pipeline.text.is_cut(prompt):
             say(
@@ -172,7 +174,8 @@ def draw(pipeline: Pipeline, request: Request) -> Samples:
     return Samples(latent_sampling.initial_noise(request.seed, ids, shape), latents, images)
 
 
-def _protocol(request: Request) -> Protocol:
+def protocol_of(request: Request) -> Protocol:
+    """How its images are drawn; UsageError for settings that cannot be."""
     if not request.prompts:
         raise UsageError("there is no prompt", remedy="give one, or a file with --prompts")
     return Protocol(
@@ -195,10 +198,32 @@ def describe(request: Request) -> dict[str, Any]:
     return {"prompts": list(request.prompts), **shown}
 
 
-def check_output(output: Path) -> None:
-    """UsageError if `write` would refuse it, before anything is drawn."""
-    if output.suffix and output.suffix.lower() != ".png":
-        raise UsageError(f"{output}: images are written as .png", remedy="name a .png or a folder")
+def check_output(output: Path, count: int) -> None:
+    """UsageError if `write` would refuse it for `count` images, before anything is drawn.
+
+    A folder may hold images that will be written again, but no others: nobody could tell them
+    from these, `harness fid` on the folder least of all.
+    """
+    if output.suffix:
+        if output.suffix.lower() != ".png":
+            raise UsageError(
+                f"{output}: images are written as .png", remedy="name a .png or a folder"
+            )
+        return
+    kinds = {f".{extension}" for extension in EXTENSIONS}
+    mine = set(_numbered(output, count))
+    there = output.iterdir() if output.is_dir() else ()
+    others = sorted(path for path in there if path.suffix.lower() in kinds and path not in mine)
+    if others:
+        raise UsageError(
+            f"{output} holds {counted(len(others), 'image')} that would not be written again, "
+            f"{others[0].name} for one",
+            remedy="give another -o, or move them away; nothing there was touched",
+        )
+
+
+def _numbered(folder: Path, count: int) -> list[Path]:
+    return [folder / f"{number:06d}.png" for number in range(count)]
 
 
 def write(samples: Samples, output: Path, *, columns: int | None = None) -> list[Path]:
@@ -212,8 +237,8 @@ def write(samples: Samples, output: Path, *, columns: int | None = None) -> list
             with files.atomic_path(output) as temporary:
                 Image.fromarray(samples.images[0]).save(temporary, format="PNG")
         return [output]
-    check_output(output)
-    paths = [output / f"{number:06d}.png" for number in range(len(samples.images))]
+    check_output(output, len(samples.images))
+    paths = _numbered(output, len(samples.images))
     for path, image in zip(paths, samples.images, strict=True):
         with files.atomic_path(path) as temporary:
             Image.fromarray(image).save(temporary, format="PNG")

@@ -1,12 +1,14 @@
 """An evaluation's finished blocks on disk, so that one that was killed goes on where it stopped.
 
-Block b holds samples b*rows .. of the evaluation: their features, the classifier's reading, the
-seconds that they took, and the images of the first few for the grid. A block is written whole or
-not at all; which block a sample is in never depends on what was interrupted when.
+Block b holds samples b*rows .. of the evaluation: their features, the classifier's reading, and
+the images of the first few for the grid. A block is written whole or not at all; which block a
+sample is in never depends on what was interrupted when. The seconds that it took are in a file
+beside it: the block's bytes are the same whenever and however often it is made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from harness.base.errors import DataError
 from harness.base.progress import say
 
 STAGES = ("network", "vae", "features", "writing")
-_KEYS = ("features", "labels", "clip", "shown", "seconds")
+_KEYS = ("features", "labels", "clip", "shown")
 
 
 @dataclass
@@ -61,7 +63,12 @@ class Blocks:
     def path(self, block: int) -> Path:
         return self.folder / f"{block:05d}.npz"
 
+    def _clock(self, block: int) -> Path:
+        return self.folder / f"{block:05d}.seconds.json"
+
     def save(self, block: int, content: Block) -> None:
+        # Before the block, which counts once it is there.
+        files.atomic_write_json(self._clock(block), content.seconds.tolist())
         with files.atomic_path(self.path(block)) as temporary, open(temporary, "wb") as file:
             np.savez(file, **{key: getattr(content, key) for key in _KEYS})
 
@@ -71,7 +78,8 @@ class Blocks:
             return None
         first, last = self.span(block)
         try:
-            found = Block(**files.load_npz(self.path(block), _KEYS))
+            arrays = files.load_npz(self.path(block), _KEYS)
+            found = Block(**arrays, seconds=self._seconds(block))
             if {len(found.features), len(found.labels), len(found.clip)} != {last - first}:
                 raise DataError(f"{self.path(block)} does not hold {last - first} samples")
             if not np.isfinite(found.features).all():
@@ -80,6 +88,17 @@ class Blocks:
             say(f"warning: made again: {error}")
             return None
         return found
+
+    def _seconds(self, block: int) -> np.ndarray:
+        """What the block took; zeros where that is lost, for no figure depends on it."""
+        with contextlib.suppress(DataError, ValueError, TypeError):
+            if self._clock(block).exists():
+                seconds = np.array(files.read_json(self._clock(block)), np.float64)
+            else:  # once kept in the block
+                seconds = files.load_npz(self.path(block), ("seconds",))["seconds"]
+            if seconds.shape == (len(STAGES),) and np.isfinite(seconds).all():
+                return seconds
+        return np.zeros(len(STAGES))
 
     def all(self) -> Iterator[Block]:
         """Every block in order; DataError if one is missing."""

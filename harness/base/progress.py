@@ -15,15 +15,19 @@ class Progress:
     """Counts finished units of `total`; shows rate and time left. A context manager.
 
     `start`: units that were finished earlier (a resume); they do not count in the rate.
-    `silent`: this process says nothing (another one of the job does).
+    `silent`: this process says nothing (another one of the job does). `early`: the first units
+    are told at once, with the time that the rest will take.
     """
 
     def __init__(
-        self, total: int, label: str, *, start: int = 0, unit: str = "it", silent: bool = False
+        self, total: int, label: str, *, start: int = 0, unit: str = "it", silent: bool = False,
+        early: bool = False,
     ):
         self._total, self._label, self._unit = total, label, unit
         self._done = self._start = self._told = start
         self._began = self._spoke = time.monotonic()
+        if early:
+            self._spoke -= _LINE_EVERY
         self._postfix = ""
         self._bar: Any = None
         self._silent = silent

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.base.wording import counted
 from harness.commands.options import directory_option, json_option
 
 _folder_option = directory_option(
@@ -84,7 +85,8 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(content, indent=2))
         return
     click.echo(f"{content['name']}: {content['config']} {content['digest'][:8]}, step "
-               f"{content['step']}, {len(content['runs'])} runs, commit {content['commit']}")
+               f"{content['step']}, {counted(len(content['runs']), 'run')}, "
+               f"commit {content['commit']}")
     click.echo(f"on {content['fingerprint'].get('device')}")
     for key, summary in content["metrics"].items():
         spread = summary["spread"] / abs(summary["median"]) if summary["median"] else 0.0

@@ -56,7 +56,14 @@ def show(config: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @overrides_option
 def validate(config: str, overrides: tuple[str, ...]) -> None:
     """Check a config (exit 2 says what is wrong with it) and print its digest."""
+    from eval import protocols
     from harness import configs
+    from harness.base.errors import UsageError
 
     loaded = configs.load(config, overrides)
+    for key in ("protocol", "train_protocol"):  # whose names configs, below eval, cannot know
+        try:
+            protocols.get(getattr(loaded.eval, key))
+        except UsageError as error:
+            raise UsageError(f"eval.{key}: {error.message}", remedy=error.remedy) from None
     click.echo(f"{loaded.name}: valid, digest {configs.digest(loaded)}")

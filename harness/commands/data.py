@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.base.errors import DataError
+from harness.base.wording import counted
 from harness.commands.options import directory_option, file_option, json_option
 
 _directory = click.argument(
@@ -138,7 +139,7 @@ def check(directory: Path, full: bool, text_encoder: Path | None, tokenizer: Pat
     else:
         click.echo(_told(report))
     if report.faults:
-        raise DataError(f"{directory} has {len(report.faults)} faults",
+        raise DataError(f"{directory} has {counted(len(report.faults), 'fault')}",
                         remedy="fetch or extract these files again")
 
 
@@ -147,8 +148,9 @@ def _told(report) -> str:
     for name, split in report.splits.items():
         std = split.get("scaled_latents_std")
         lines.append(
-            f"{name}: {split['images']} images, {split['captions']} captions, "
-            f"{split['read']} images read" + (f", scaled latents' std {std:.3f}" if std else "")
+            f"{name}: {counted(split['images'], 'image')}, "
+            f"{counted(split['captions'], 'caption')}, {counted(split['read'], 'image')} read"
+            + (f", scaled latents' std {std:.3f}" if std else "")
         )
     lines += report.notes
     if report.moments_shape and report.context_shape:

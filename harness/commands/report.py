@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.base.wording import counted
 from harness.commands.options import directory_option
 
 
@@ -39,7 +40,7 @@ def command(
     chosen = on_disk.find(tuple(str(run) for run in runs))
     names = ", ".join(str(run.directory) for run in chosen[:12])
     more = f" and {len(chosen) - 12} more" if len(chosen) > 12 else ""
-    count = f"{len(chosen)} run{'s' if len(chosen) > 1 else ''}"
+    count = counted(len(chosen), "run")
     print(f"report over {count}: {names}{more}", file=sys.stderr)
     report = build.build(chosen, reference=reference, price=price, history=history)
     click.echo(str(build.write(build.contents(report), output_dir)))

@@ -28,7 +28,7 @@ from harness.commands.options import directory_option, file_option
               help="What the network runs at; it may change the last bits.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
               help="FILE.png: one image, or a grid with a row a prompt. "
-                   "A directory: 000000.png, ...")
+                   "A directory, without other images: 000000.png, ...")
 @file_option("--latents", help="Also write noise, latents and images as .npz.")
 @click.option("--step", type=click.IntRange(min=0), help="A run's checkpoint.  [default: newest]")
 @directory_option("--data", help="A run's data, for its vae/, text_encoder/ and tokenizer/.")
@@ -55,12 +55,13 @@ def command(
     environment.require_paddle()
     from eval.evaluation import sample_prompts
 
-    sample_prompts.check_output(output)
     asked = [*prompts, *(sample_prompts.read_prompts(prompt_file) if prompt_file else [])]
     request = sample_prompts.Request(
         asked, count, guidance, steps, sampler, seed=seed, tome=tome, tome_mlp=tome_mlp,
         batch_size=batch_size,
     )
+    # Refused before anything is loaded.
+    sample_prompts.check_output(output, sample_prompts.protocol_of(request).n_samples)
     if run is None:
         pipeline = sample_prompts.open_folder(source)
     else:

@@ -139,7 +139,7 @@ def count_captions(listing: Listing) -> tuple[int, ...]:
     missing, foreign = missing_files(listing), strays(listing)
     if missing or foreign:
         what = (
-            f"{missing[0]} is missing (there are {len(listing.images)} images)" if missing
+            f"{missing[0]} is missing (images there: {len(listing.images)})" if missing
             else f"{foreign[0]} is out of the numbering"
         )
         raise DataError(

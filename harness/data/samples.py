@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.base import seeds
 from harness.base.errors import DataError
+from harness.base.wording import counted
 from harness.configs import Config
 from harness.data.features import Split, empty_context, open_split
 
@@ -39,7 +40,7 @@ class Sampling:
     def __init__(self, split: Split, *, seed: int, global_batch_size: int):
         if len(split) < global_batch_size:
             raise DataError(
-                f"{split.directory} has {len(split)} images, fewer than one batch of "
+                f"{split.directory} has {counted(len(split), 'image')}, fewer than one batch of "
                 f"{global_batch_size}",
                 remedy="lower train.global_batch_size",
             )

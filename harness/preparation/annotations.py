@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import files
 from harness.base.errors import DataError
+from harness.base.wording import counted
 
 _REMEDY = (
     'give COCO\'s captions_*.json, or JSON lines such as {"image": "a.jpg", "captions": ["..."]}'
@@ -40,7 +41,8 @@ def read(path: Path) -> list[Item]:
     items = _coco(whole, path) if is_coco else _lines(data, path)
     without = [item.file for item in items if not item.captions]
     if without:
-        raise DataError(f"{path}: {len(without)} images have no caption, {without[0]} for one",
+        raise DataError(f"{path}: {counted(len(without), 'image')} without a caption, "
+                        f"{without[0]} for one",
                         remedy="leave them out, or give them captions")
     if not items:
         raise DataError(f"{path} names no images", remedy=_REMEDY)

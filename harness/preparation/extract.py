@@ -21,6 +21,7 @@ import numpy as np
 from harness import files, runs
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress
+from harness.base.wording import counted
 from harness.data import features
 from harness.preparation import annotations, images
 from harness.preparation.annotations import Item
@@ -162,7 +163,8 @@ def run(job: Job, items: list[Item], models: Models, *, part: tuple[int, int] = 
             if written:
                 written.result()
     if unreadable:
-        raise DataError(f"{len(unreadable)} images cannot be used: {'; '.join(unreadable)}",
+        raise DataError(f"{counted(len(unreadable), 'image')} cannot be used: "
+                        f"{'; '.join(unreadable)}",
                         remedy="mend or leave out these images, then run the same command again")
 
 

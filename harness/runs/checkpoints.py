@@ -154,16 +154,19 @@ def newest_valid(
     return None
 
 
-def prune(folder: Path, steps: list[int], *, keep: int, every: int = 1, last: int = 0) -> None:
-    """Remove all but the newest `keep` checkpoints.
+def prune(
+    folder: Path, steps: list[int], *, keep: int, every: int = 1, last: int = 0,
+    first: int | None = None,
+) -> None:
+    """Remove all but the newest `keep` checkpoints, and that of step `first`: imported weights.
 
     A checkpoint that is no multiple of `every` and not the `last` step's was saved by an
     interruption: it does not count and goes when a newer one is there, so that an
     interrupted run ends with the same checkpoints as one left alone.
     """
     newest = max(steps, default=0)
-    planned = [step for step in sorted(steps) if step % every == 0 or step == last]
-    kept = {newest, *planned[-keep:]}
+    planned = [s for s in sorted(steps) if (s % every == 0 or s == last) and s != first]
+    kept = {newest, first, *planned[-keep:]}
     with files.writing(folder):
         for step in set(steps) - kept:
             # Renamed first: a kill in the middle leaves no half checkpoint under a real name.

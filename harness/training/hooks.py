@@ -8,10 +8,12 @@ import numpy as np
 
 from eval import protocols
 from eval.evaluation import evaluate
-from eval.metrics import references
+from eval.features import networks
+from eval.metrics import feature_statistics, references
 from eval.sampling import image_grid, image_making, latent_sampling
 from harness import data, runs
-from harness.base.errors import EnvironmentFault
+from harness.base.errors import DataError, EnvironmentFault
+from harness.base.wording import counted
 from harness.configs import Config
 from harness.runs import checkpoints
 from harness.training.step import Trainer
@@ -24,8 +26,10 @@ _REMEDY = "put it there, or give --no-eval: `harness eval` can be run later"
 def make(config: Config, directory: Path) -> Hooks:
     """The hooks that `config` asks for, over the data in `directory`.
 
-    EnvironmentFault now, before anything is trained, if what they will need is
-    missing: the VAE, the reference statistics, the Inception weights.
+    What they will need is read now, before anything is trained, though some of it is first due
+    hours later: the prompts of run_vis/, the VAE, the val captions, the reference statistics.
+    Inception's weights are only looked for. EnvironmentFault for what is missing, DataError for
+    what is broken or does not fit.
     """
     train = config.train
     images = 0 < train.image_steps <= train.max_steps
@@ -34,12 +38,11 @@ def make(config: Config, directory: Path) -> Hooks:
         vae = directory / "vae"
         if not vae.is_dir():
             raise EnvironmentFault(f"the VAE {vae} is missing", remedy=_REMEDY)
+        _require_vae(config, vae)
+    if images:
+        _require_prompts(config, directory)
     if evaluations:
-        references.find(directory)
-        if protocols.get(config.eval.train_protocol).features == "inception":
-            from eval.features.inception import find_weights
-
-            find_weights()
+        _require_evaluation(config, directory)
 
     def image(run: runs.Run, trainer: Trainer) -> None:
         save_sample_grid(run, trainer, directory)
@@ -48,6 +51,41 @@ def make(config: Config, directory: Path) -> Hooks:
         evaluate_now(run, trainer, directory)
 
     return Hooks(image=image if images else None, evaluate=evaluation if evaluations else None)
+
+
+def _require_prompts(config: Config, directory: Path) -> None:
+    try:
+        data.run_vis(directory, (config.model.num_text_tokens, config.model.clip_dim))
+    except DataError as error:
+        remedy = error.remedy or "extract or fetch it again, or give --no-eval"
+        raise DataError(error.message, remedy=remedy) from error
+
+
+def _require_vae(config: Config, folder: Path) -> None:
+    from models.pretrained import autoencoder
+
+    channels = autoencoder.check(folder)
+    if channels != config.model.in_channels:
+        raise DataError(
+            f"the VAE {folder} has {counted(channels, 'latent channel')}, the model "
+            f"{config.model.in_channels}",
+            remedy=_REMEDY,
+        )
+
+
+def _require_evaluation(config: Config, directory: Path) -> None:
+    protocol = protocols.get(config.eval.train_protocol)
+    captions = evaluate.open_captions(evaluate.Task(config, protocol, directory, directory, 0))
+    captions.contexts(0, 1)
+    reference = references.find(directory)
+    if protocol.features == "inception":
+        from eval.features import inception
+
+        inception.find_weights()
+        size = inception.SIZE
+    else:
+        size = networks.DigitsNetwork(directory).size
+    feature_statistics.load(reference, size=size)
 
 
 def save_sample_grid(run: runs.Run, trainer: Trainer, directory: Path) -> None:

@@ -100,4 +100,6 @@ def _write(run: runs.Run, made: checkpoints.Checkpoint) -> None:
     checkpoints.prune(
         run.checkpoints, steps, keep=settings.keep_checkpoints, every=settings.save_steps,
         last=settings.max_steps,
+        # What imported weights began with is nowhere else: `verify` starts from it.
+        first=run.first_step if run.info.get("imported") else None,
     )

@@ -12,11 +12,12 @@ from harness import configs, data, runs
 from harness.base import fingerprint
 from harness.base.errors import EnvironmentFault, HarnessError, Interrupted
 from harness.base.progress import Progress, say
+from harness.base.wording import counted
 from harness.configs import Config, schema
 from harness.distributed import process_group
 from harness.distributed.process_group import World
 from harness.runs import checkpoints
-from harness.training import measure
+from harness.training import ahead, measure
 from harness.training.optimizer import learning_rate
 from harness.training.saving import Saver
 from harness.training.step import Trainer
@@ -164,6 +165,12 @@ def _loop(
             yield shard, batch
 
     label = f"train {run.name}"
+    if world.leads:
+        say(f"{label}: " + ahead.of_training(
+            run.config, start=trainer.step, end=end, images=hooks.image is not None,
+            steps_per_epoch=source.sampling.steps_per_epoch,
+            evaluations=hooks.evaluate is not None,
+        ))
     try:
         with Progress(
             end, label, start=trainer.step, unit="step", silent=not world.leads
@@ -260,8 +267,8 @@ class _Log:
         expected = logged_steps(self._config.train, keep_through)
         expected = [step for step in expected if step > run.first_step]
         if missing := [s for s in expected if s not in self._metrics.steps]:
-            say(f"warning: {run.metrics_file} lacks {len(missing)} lines, the first that of step "
-                f"{missing[0]}")
+            say(f"warning: {run.metrics_file} lacks {counted(len(missing), 'line')}, the first "
+                f"that of step {missing[0]}")
 
     def step(self, step: int, loss: float) -> None:
         train = self._config.train

@@ -62,9 +62,7 @@ def load(folder: Path | str) -> Autoencoder:
     file is broken, hostile, or does not fit the others.
     """
     folder = model_folder.require(folder, "autoencoder")
-    options = _options(model_folder.read_config(folder), folder)
-    read = model_folder.read_weights(folder)
-    arrays = {_renamed(name): _linear(name, a) for name, a in read.items()}
+    options, arrays = _read(folder)
     from ppdiffusers import AutoencoderKL
 
     try:
@@ -76,6 +74,22 @@ def load(folder: Path | str) -> Autoencoder:
     for parameter in model.parameters():
         parameter.stop_gradient = True
     return Autoencoder(model)
+
+
+def check(folder: Path | str) -> int:
+    """The latent channels of what `load` would read, after its files were read.
+
+    Errors are `load`'s, but for those that take ppdiffusers, whose import takes seconds.
+    """
+    options, _ = _read(model_folder.require(folder, "autoencoder"))
+    return options["latent_channels"]
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """AutoencoderKL's arguments, and the weights under its present names."""
+    options = _options(model_folder.read_config(folder), folder)
+    arrays = model_folder.read_weights(folder)
+    return options, {_renamed(name): _linear(name, a) for name, a in arrays.items()}
 
 
 def _options(config: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from harness.base.wording import counted
 from reports.build import Report
 from reports.output import markdown, number_formats, page_charts, sample_grids
 from reports.reading import figure_protocols
@@ -166,7 +167,7 @@ def distinct(differing: pd.DataFrame) -> pd.DataFrame:
     for _, row in differing.iterrows():
         counts = row.drop("key").map(lambda v: number_formats.text(v, "text"))
         counts = counts.value_counts(sort=True)
-        listed = [f"{value} ({n} runs)" for value, n in counts.head(6).items()]
+        listed = [f"{value} ({counted(n, 'run')})" for value, n in counts.head(6).items()]
         more = [f"and {len(counts) - 6} other values"] if len(counts) > 6 else []
         rows.append({"key": row["key"], "values": "; ".join(listed + more)})
     return pd.DataFrame(rows)

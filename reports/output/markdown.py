@@ -38,9 +38,10 @@ def files(report: Report) -> dict[str, bytes]:
 
 def _text(report: Report, pictures: list[str], samples: list) -> list[str]:
     tables = report.tables
-    text = [f"# {report.title}", "", report.introduction, "", "## Comparison", ""]
+    text = [f"# {report.title}", "", _escape(report.introduction), "", "## Comparison", ""]
     text += [_markdown(comparison_cells(report)), ""]
-    text += [f"- **{c.heading}**: {c.note}" for c in report.shown_columns() if c.note]
+    noted = [column for column in report.shown_columns() if column.note]
+    text += [f"- **{_escape(column.heading)}**: {_escape(column.note)}" for column in noted]
     if len(report.records) > 1:
         text += ["", f"## Ratios against {_escape(report.reference.label)}", ""]
         text += [_markdown(ratio_cells(report)), ""]
@@ -51,7 +52,7 @@ def _text(report: Report, pictures: list[str], samples: list) -> list[str]:
         text += ["", "## Over steps", ""]
         text += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
     for title, by_run in samples:
-        text += ["", f"## {title}", "", *_side_by_side(by_run)]
+        text += ["", f"## {_escape(title)}", "", *_side_by_side(by_run)]
     for name, title in (
         ("seeds", "Over seeds (mean and standard deviation)"),
         ("projection", "Projected to the full steps (training alone)"),
@@ -124,8 +125,10 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _escape(text: str) -> str:
-    text = " ".join(str(text).split()).replace("\\", "\\\\").replace("|", "\\|")
-    return re.sub(r"([<*`_\[])", r"\\\1", text)
+    """Text that Markdown shows as it is, in a table's cell as well."""
+    text = re.sub(r"([\\|*`_~\[\]])", r"\\\1", " ".join(str(text).split()))
+    # Not with a backslash: where Markdown is passed on as HTML, it would stand before a tag.
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _samples(report: Report) -> list[tuple[str, dict[str, tuple[str, bytes]]]]:

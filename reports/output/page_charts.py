@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.base.wording import counted
 from reports.build import Report
 from reports.output import number_formats, palette, thinning
 from reports.reading import figure_protocols
@@ -154,7 +155,7 @@ def _point_names(report: Report) -> dict[str, str]:
     names = {record.label: record.label for record in report.records}
     for group in report.seed_groups:
         first, *others = (record.label for record in group)
-        names[first] = f"{group[0].config.get('name', '')} ({len(group)} seeds)"
+        names[first] = f"{group[0].config.get('name', '')} ({counted(len(group), 'seed')})"
         names.update(dict.fromkeys(others, ""))
     return names
 

@@ -82,6 +82,9 @@ def test_config_list_show_validate(tmp_path):
     assert "valid" in harness("config", "validate", path).stdout
     path.write_text(shown.replace("num_layers", "num_layer"))
     assert_one_line_error(harness("config", "validate", path), 2, "did you mean 'model.num_layers'")
+    for key in ("protocol", "train_protocol"):
+        refused = harness("config", "validate", "small", "--set", f"eval.{key}=coco-ddim5")
+        assert_one_line_error(refused, 2, f"eval.{key}", "did you mean 'coco-ddim50'", "coco-dpm50")
     shown = json.loads(harness("config", "show", "small", "--json", "--set", "ema.decay=0").stdout)
     assert shown["ema"]["decay"] == 0.0
 

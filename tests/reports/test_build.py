@@ -108,6 +108,16 @@ def test_markdown_shows_tables_pictures_and_samples(pair, tmp_path):
         assert any(name.startswith(start) for name in named), start
 
 
+def test_markdown_shows_a_run_s_name_and_runs_nothing_of_it(pair, tmp_path):
+    name = "<img src=x onerror=alert(1)>|[a](b)_&lt;"
+    hostile = pair[0].rename(pair[0].with_name(name))
+    _, files = write([hostile, pair[1]], tmp_path / "out")
+    text = files["report.md"].read_text()
+    assert "<" not in text
+    shown = r"&lt;img src=x onerror=alert(1)&gt;\|\[a\](b)\_&amp;lt;"
+    assert f"Ratios are against {shown}." in text and f"| {shown} " in text
+
+
 def test_different_protocols_or_n_never_share_a_column_or_a_ratio(pair, tmp_path):
     first, second = pair
     shutil.rmtree(second / "eval")

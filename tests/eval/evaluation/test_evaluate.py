@@ -29,6 +29,15 @@ def figures(result):
     return {key: value for key, value in result.items() if key != "timing"}
 
 
+def promised_files(directory):
+    """Content of every file whose bytes are promised: not result.json, which says the time."""
+    found = [p for p in directory.rglob("*") if p.is_file() and p.name != "result.json"]
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in found if not path.name.endswith(".seconds.json")
+    }
+
+
 @pytest.fixture(scope="module")
 def evaluated(digits_data, ema, tmp_path_factory):
     directory = tmp_path_factory.mktemp("evaluated")
@@ -108,7 +117,8 @@ def test_interruptions_anywhere_leave_the_same_figures(
     assert interrupted >= 4
     result = evaluate.evaluate(task(digits_data, tmp_path), *ema)
     assert figures(result) == figures(evaluated[1])
-    assert (tmp_path / "samples.png").read_bytes() == (evaluated[0] / "samples.png").read_bytes()
+    promised = promised_files(evaluated[0])
+    assert len(promised) == 8 + 2 and promised_files(tmp_path) == promised
 
 
 def _raise_at_call(monkeypatch, where, count):
@@ -135,6 +145,24 @@ def test_lost_and_broken_blocks_are_made_again(evaluated, digits_data, ema, tmp_
     broken.write_bytes(broken.read_bytes()[:-40])
     result = evaluate.evaluate(task(digits_data, tmp_path / "e"), *ema)
     assert figures(result) == figures(evaluated[1])
+
+
+def test_what_is_ahead_is_said_first(digits_data, ema, tmp_path, capsys):
+    evaluate.evaluate(task(digits_data, tmp_path), *ema)
+    lines = capsys.readouterr().err.splitlines()
+    (said,) = (number for number, line in enumerate(lines) if line.startswith("ahead: "))
+    assert lines[said] == (
+        "ahead: 60 samples of 3 steps, for 20 val images: each one's captions 3 times"
+    )
+    # and after the first batch, how long
+    assert "8/60 image" in lines[said + 1] and lines[said + 1].endswith("left")
+    evaluate.evaluate(task(digits_data, tmp_path), *ema)
+    assert "ahead" not in capsys.readouterr().err
+    few = dataclasses.replace(
+        task(digits_data, tmp_path), protocol=protocols.get("digits-ddim20", n_samples=20)
+    )
+    captions = evaluate.open_captions(few)
+    assert evaluate.ahead(few, captions) == "ahead: 20 samples of 20 steps"
 
 
 def test_another_noise_seed_makes_other_figures(evaluated, digits_data, ema, tmp_path):

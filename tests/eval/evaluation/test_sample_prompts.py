@@ -74,7 +74,7 @@ def test_every_setting_counts(pipeline, changes):
 
 def test_tome_0_gives_the_same_bits(pipeline):
     plain = sample_prompts.draw(pipeline, request())
-    assert np.array_equal(sample_prompts.draw(pipeline, request(tome=0.0, tome_mlp=True)).images,
+    assert np.array_equal(sample_prompts.draw(pipeline, request(tome=0.0)).images,
                           plain.images)
 
 
@@ -91,7 +91,7 @@ def test_a_long_prompt_is_cut_with_a_warning(pipeline, capsys):
 
 @pytest.mark.parametrize("changes, words", [
     ({"tome": 0.9}, "within 0..0.75"), ({"num_inference_steps": 1000}, "at most 999"),
-    ({"prompts": []}, "no prompt"),
+    ({"prompts": []}, "no prompt"), ({"tome_mlp": True}, "--tome RATIO with --tome-mlp"),
 ])
 def test_impossible_requests(pipeline, changes, words):
     with pytest.raises(UsageError, match=words):
@@ -117,6 +117,25 @@ def test_writing(pipeline, tmp_path):
     assert np.array_equal(np.asarray(Image.open(paths[1])), drawn.images[1])
     with pytest.raises(UsageError, match="png"):
         sample_prompts.write(drawn, tmp_path / "x.jpeg")
+
+
+def test_a_folder_with_other_images_is_refused(pipeline, tmp_path):
+    """Fewer images than last time would leave the rest beside them."""
+    drawn = sample_prompts.draw(pipeline, request(count=2))
+    sample_prompts.write(drawn, tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    sample_prompts.write(drawn, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UsageError, match="1 image that would not be written again, 000003.png"):
+        sample_prompts.check_output(tmp_path, 3)
+    few = sample_prompts.draw(pipeline, request(prompts=PROMPTS[:1]))
+    with pytest.raises(UsageError, match="3 images .* 000001.png for one"):
+        sample_prompts.write(few, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    sample_prompts.check_output(tmp_path, 5)
+    (tmp_path / "cat.JPG").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="cat.JPG"):
+        sample_prompts.check_output(tmp_path, 5)
 
 
 def test_psnr():
@@ -190,3 +209,8 @@ def test_the_command(run, folder, tmp_path):
     refused = harness("sample", run.directory, "a three", "-o", tmp_path / "c.jpg")
     assert_one_line_error(refused, 2, "written as .png")
     assert "image/s" not in refused.stderr  # told before anything is drawn
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "000001.png").write_bytes(b"")
+    refused = harness("sample", run.directory, "a three", "-o", tmp_path / "older")
+    assert_one_line_error(refused, 2, "000001.png")
+    assert "image/s" not in refused.stderr

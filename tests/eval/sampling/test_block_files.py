@@ -32,6 +32,26 @@ def test_what_was_saved_is_there_for_the_next_process(tmp_path):
         list(again.all())
 
 
+def test_a_block_s_bytes_do_not_depend_on_the_clock(tmp_path):
+    found, quick, slow = blocks(tmp_path / "f"), block(4), block(4)
+    slow.seconds = np.array([1.0, 2.0, 3.0, 4.0])
+    found.save(0, quick)
+    before = found.path(0).read_bytes()
+    found.save(0, slow)
+    assert found.path(0).read_bytes() == before
+    np.testing.assert_array_equal(blocks(tmp_path / "f").load(0).seconds, slow.seconds)
+    for lost in (b"", b"{}", b"[1, 2]", b"[null, 1, 2, 3]", b'["a", 1, 2, 3]'):
+        (tmp_path / "f" / "00000.seconds.json").write_bytes(lost)
+        np.testing.assert_array_equal(found.load(0).seconds, np.zeros(4))
+
+
+def test_a_block_of_an_earlier_version_has_its_seconds_within(tmp_path):
+    found, old = blocks(tmp_path / "f"), block(4, 2.0)
+    np.savez(found.path(0), **{**vars(old), "seconds": np.arange(4.0)})
+    np.testing.assert_array_equal(found.load(0).features, old.features)
+    np.testing.assert_array_equal(found.load(0).seconds, np.arange(4.0))
+
+
 def test_another_evaluation_s_blocks_are_dropped(tmp_path):
     blocks(tmp_path / "f").save(0, block(4))
     assert blocks(tmp_path / "f", owner="b").load(0) is None

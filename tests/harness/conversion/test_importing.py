@@ -10,6 +10,7 @@ from eval.evaluation.evaluate_run import load_ema
 from harness import runs
 from harness.base.errors import DataError, UsageError
 from harness.conversion import importing
+from harness.reproduction import verify
 from harness.runs import checkpoints
 from harness.training import train
 from harness.training.optimizer import learning_rate
@@ -173,6 +174,17 @@ def test_training_goes_on_from_it(official, model, tmp_path):
     assert [line["step"] for line in run.metrics()] == [5, 6]
     moved = parts(run, 6)["model"]["pos_embed"]
     assert 0 < np.abs(moved - own(model)["pos_embed"]).max() < 0.01
+
+
+def test_its_beginning_is_kept_and_can_be_verified_from(official, tmp_path):
+    features = write_features(tmp_path / "data")
+    sets = ("train.save_steps=1", "train.keep_checkpoints=1")
+    config = tiny_config(*sets)
+    plan = importing.Plan(official / "nnet_ema.pth", config, 7, tmp_path / "run", step=3)
+    run = importing.import_run(plan)
+    train.train(train.Plan(config, 7, run.directory, features, workers=0))
+    assert run.checkpoint_steps() == [3, 6]
+    assert verify.verify(run, data_directory=features)["verdict"] == "identical"
 
 
 def test_the_first_step_from_it_is_adam_s_first(official, model, tmp_path):

@@ -238,6 +238,12 @@ def test_the_command_lists_faults_on_stdout_and_fails(directory):
         assert f"{directory / name}: " in done.stdout and expected in done.stdout
 
 
+def test_one_fault_is_told_in_the_singular(directory):
+    plant(directory, PLANTED[:1])
+    done = command.harness("data", "check", directory, "--full")
+    command.assert_one_line_error(done, 4, f"{directory} has 1 fault;")
+
+
 def test_the_command_prints_json(directory):
     done = command.harness("data", "check", directory, "--full", "--json")
     assert done.returncode == 0, done.stderr

@@ -103,6 +103,9 @@ def test_a_broken_checkpoint_is_written_again(tmp_path):
     ([5, 10, 13, 15], {"keep": 2, "every": 5}, [10, 15]),  # an interruption's goes
     ([5, 10, 12], {"keep": 1, "every": 5, "last": 12}, [12]),
     ([5], {"keep": 3, "every": 5}, [5]),
+    ([4, 5, 10, 15], {"keep": 2, "every": 5, "first": 4}, [4, 10, 15]),  # imported weights
+    ([5, 10, 15], {"keep": 1, "every": 5, "first": 5}, [5, 15]),
+    ([0, 2], {"keep": 1, "every": 2, "first": 0}, [0, 2]),
 ])
 def test_prune(tmp_path, steps, options, left):
     for step in steps:
