@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.faults import cases
 from tests.faults.warm import Warm
 from tests.fixtures import write_tiny_config
 
@@ -17,10 +18,10 @@ def tiny(tmp_path_factory):
     return write_tiny_config(tmp_path_factory.mktemp("config") / "tiny.toml")
 
 
-@pytest.fixture(scope="session")
-def digits(warm, tmp_path_factory):
-    """The embedded data set."""
-    directory = tmp_path_factory.mktemp("digits") / "data"
-    ended = warm.run("data", "digits", directory)
-    assert ended.returncode == 0, ended.stderr
-    return directory
+LONG = [pytest.param(name, marks=pytest.mark.faults) for name in ("digits_tiny", "coco")]
+
+
+@pytest.fixture(scope="session", params=["tiny", *LONG])
+def case(request, warm, tmp_path_factory):
+    """One of `cases`: the tiny one, and in the long form those that evaluate and draw grids."""
+    return cases.make(request.param, warm, tmp_path_factory.mktemp(request.param))

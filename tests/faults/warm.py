@@ -43,9 +43,11 @@ class Warm:
 
     def __init__(self, folder: Path):
         self._folder, self._count = folder, 0
+        self.torch_home = folder / "torch"  # where commands look for Inception's weights
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.warm"], cwd=ROOT, env=environment(), text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "tests.faults.warm"], cwd=ROOT, text=True,
+            env=environment(TORCH_HOME=str(self.torch_home)), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self._answer()
 
@@ -122,6 +124,7 @@ def serve() -> None:
     from harness.base import environment
 
     environment.require_paddle()
+    import tests.faults.cases  # noqa: F401
 
     print("0", flush=True)
     for line in sys.stdin:

@@ -7,11 +7,13 @@ import pytest
 
 from eval import protocols
 from eval.sampling import latent_sampling
+from harness import configs
 from harness.base import seeds
 from harness.base.errors import EnvironmentFault
 from models.diffusion import Schedule
 from models.uvit import UViT
 from tests import fixtures
+from tests.faults import cases
 
 ALPHAS = Schedule().alphas_cumprod
 
@@ -46,6 +48,26 @@ def test_splitting_does_not_change_a_bit(model, overrides):
     order = [0, 1, 2, 3, 4, 5, 9, 8, 6, 7]
     np.testing.assert_array_equal(np.concatenate(parts), whole[order])
     assert whole.dtype == np.float32 and whole.shape == (10, 4, 8, 8)
+
+
+@pytest.mark.parametrize("config", [
+    configs.load("digits_tiny"), configs.parse(cases.COCO.encode(), source="coco"),
+], ids=["digits_tiny", "coco"])
+def test_splitting_does_not_change_a_bit_at_shipped_sizes(config):
+    """Latents and context of the sizes that are trained, parted as a job's processes part them."""
+    made = UViT(**config.model.model_dump())
+    made.init_weights(seeds.generator(0, "weights"))
+    shape = (config.model.num_text_tokens, config.model.clip_dim)
+    given = np.random.default_rng(0).standard_normal((10, *shape)).astype(np.float32)
+
+    def drawn(ids):
+        return latent_sampling.sample_latents(
+            made, given[ids], np.zeros(shape, np.float32), ids, alphas_cumprod=ALPHAS,
+            protocol=protocol(num_inference_steps=2), batch_size=5)
+
+    parts = [drawn(ids) for ids in ([0, 1, 2], [9, 8, 7, 6, 5, 4, 3])]
+    whole = drawn(list(range(10)))
+    np.testing.assert_array_equal(np.concatenate(parts), whole[[0, 1, 2, 9, 8, 7, 6, 5, 4, 3]])
 
 
 def test_each_sample_and_seed_has_noise_of_its_own(model):

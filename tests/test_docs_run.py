@@ -1,0 +1,102 @@
+"""The shown commands that need no more than the digits data do what is said, as a reader runs them.
+
+A shown command is run as it stands, in one directory, in the pages' order; words in capitals, which
+the reader fills in, are filled in; where it would take minutes, options that it has make it short.
+What is not run is named in `NOT_RUN`, with the reason: a new command has to be run or named.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from tests.command import harness
+from tests.test_docs import PAGES, SHOWN
+
+# What a line starts with -> why it is not run. The longest that fits counts.
+NOT_RUN = {
+    "harness data fetch": "downloads MS-COCO's features",
+    "harness data extract": "needs MS-COCO's pictures",
+    "harness data pack data/coco256": "needs MS-COCO's features",
+    "harness fetch inception": "downloads the Inception weights",
+    "harness fid": "needs the Inception weights",
+    "harness stats": "needs the Inception weights",
+    "harness train small": "needs MS-COCO's features",
+    "harness eval --fid --nproc 8": "needs eight devices",
+    "harness eval nightly": "is of runs on MS-COCO",
+    "harness report runs/small": "is of runs on MS-COCO",
+    "harness baseline": "takes pinned runs: trained to the end",
+    "harness check": "takes pinned runs: trained to the end",
+    "harness bisect": "needs a repository with these revisions",
+    "harness import": "needs weights of another program",
+    "harness doctor": "fails where the machine lacks something",
+}
+FILLED = {
+    "DIR": "data/digits", "RUN": "runs/digits", "CONFIG": "digits_tiny",
+    "RUN_A": "runs/digits", "RUN_B": "runs/digits",
+}
+# Appended, so that they win over the same option shown.
+SHORT = {
+    "train": "--data data/digits --output-dir runs/digits --set train.max_steps=4 "
+             "--set train.eval_at_start=false",
+    "eval": "--n-samples 50 --steps 2",
+    "sample": "--steps 2",
+}
+
+
+def table_commands(page):
+    """Commands in the first column of a page's tables."""
+    for line in page.read_text().splitlines():
+        if found := re.match(r"\| `(harness [a-z][^`]*)` \|", line):
+            yield re.sub(r" \[RUN[.]*\]", "", found[1]).replace("RUN...", "RUN")
+
+
+def shown():
+    """(page, line) of every shown command, in the pages' order, what makes the data first."""
+    lines = [(page.name, line) for page in PAGES for line in table_commands(page)]
+    lines += [(page, line.strip()) for page, line in SHOWN]
+    once = {line: page for page, line in reversed(lines)}
+    lines = [(once[line], line) for line in dict.fromkeys(line for _, line in lines)]
+    return sorted(lines, key=lambda found: not found[1].startswith("harness data digits"))
+
+
+def reason(line):
+    """Why `line` is not run, or None."""
+    fitting = [start for start in NOT_RUN if line.startswith(start)]
+    return NOT_RUN[max(fitting, key=len)] if fitting else None
+
+
+def filled(line):
+    """The arguments that are run for a shown line."""
+    words = shlex.split(line)[1:]
+    for at, word in enumerate(words):
+        before = words[at - 1]
+        if word == "PATH":  # --text-encoder PATH
+            words[at] = "data/digits/" + before[2:].replace("-", "_")
+        elif before == "-o":
+            words[at] = "made"
+        else:
+            words[at] = FILLED.get(word, word)
+    # The validation loss alone takes no options of sampling.
+    short = "" if words[0] == "eval" and "--fid" not in words else SHORT.get(words[0], "")
+    return [*words, *shlex.split(short)]
+
+
+def test_shown_commands_run_on_the_digits(tmp_path, capsys):
+    ran, left = [], []
+    for page, line in shown():
+        if why := reason(line):
+            left.append(f"{page}: {line}: {why}")
+            continue
+        ended = harness(*filled(line), cwd=tmp_path)
+        assert ended.returncode == 0, f"{page}: {line}\n{ended.stderr}"
+        ran.append(line)
+    with capsys.disabled():
+        print("", f"{len(ran)} shown commands ran; not run:", *left, sep="\n  ")
+    for name in ("data digits", "train", "eval", "report", "verify", "diff", "export", "sample"):
+        assert any(line.startswith(f"harness {name}") for line in ran), name
+
+
+def test_every_reason_is_for_a_shown_command():
+    lines = [line for _, line in shown()]
+    assert [start for start in NOT_RUN if not any(x.startswith(start) for x in lines)] == []
