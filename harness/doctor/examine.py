@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eval.features.inception import weights_path
-from harness.base import environment, fingerprint
+from harness.base import environment, fingerprint, limits
 
 # Machine code in paddlepaddle-gpu 2.6.2's library (read with cuobjdump; it has no PTX, so
 # nothing newer can be compiled from it). A GPU runs code of its own major version with an
@@ -29,6 +29,11 @@ class Finding:
     status: str
     detail: str
     remedy: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a summary calls it: libraries share their `what`, the detail begins with theirs."""
+        return self.detail.partition(":")[0] if self.what == "cuda library" else self.what
 
     def to_dict(self) -> dict[str, str]:
         return asdict(self)
@@ -163,7 +168,7 @@ def _data() -> Iterator[Finding]:
 
 def _memory() -> Finding:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    gib = pages * size / 2**30
+    gib = min(pages * size, limits.memory()) / 2**30
     return Finding("memory", "ok", f"{gib:.1f} GiB, {os.cpu_count()} processors")
 
 
