@@ -20,6 +20,8 @@ $(STAMP): $(LOCK) requirements-build.lock pyproject.toml
 	$(UV) pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode \
 	    --build-constraints requirements-build.lock $(LOCK) requirements-build.lock
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	echo "import zlib" > "$$($(BIN)/python -c 'import sysconfig; \
+	    print(sysconfig.get_path("purelib"))')/uvit_harness_zlib.pth"  # as setup.py for the wheel
 	$(BIN)/python -c "import models.uvit"  # compiles its kernels
 	rm -f $(VENV)/.installed-* && touch $@
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import paddle
 from ppdiffusers import ModelMixin
 
 from harness.base.errors import DataError, EnvironmentFault
@@ -33,7 +34,16 @@ class UViTModel(UViT, ModelMixin):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, paddle_dtype: Any = None, **_: Any) -> UViTModel:
-        """Read unet/. DataError if a file is broken, hostile, or does not fit the others."""
+        """Read unet/. DataError if a file is broken, hostile, or does not fit the others.
+
+        EnvironmentFault if float16 is asked for on a CPU.
+        """
+        half = str(paddle_dtype).rpartition(".")[2] in ("float16", "fp16")
+        if half and paddle.get_device() == "cpu":
+            raise EnvironmentFault(
+                "paddle has no float16 kernels for the CPU",
+                remedy="leave paddle_dtype out, or use a GPU",
+            )
         model, _ = read_unet(Path(folder), cls)
         return model if paddle_dtype is None else model.to(dtype=paddle_dtype)
 

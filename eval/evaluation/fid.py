@@ -60,6 +60,7 @@ def write_statistics(
         raise UsageError(f"{output} exists", remedy="give another name, or remove it")
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder of images")
+    image_files.listing(folder)  # an empty folder is said before the weights are asked for
     blocks_folder = keep or output.with_name(output.name + ".features")
     with inception.InceptionFeatures(weights) as network:
         stored: list[np.ndarray] = []

@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-from harness.base import machine
+from harness.base import limits, machine
 from harness.base.errors import EnvironmentFault
 
 # Stride kernels turn transposes into views that every consumer then copies
@@ -54,8 +54,11 @@ RECORDED = (
 
 
 def default_threads() -> int:
-    """Cores this process may use, capped: more than 16 do not help the CPU kernels."""
-    return max(1, min(16, len(os.sched_getaffinity(0))))
+    """Cores this process may use, capped: more than 16 do not help the CPU kernels.
+
+    A container's share of the processors counts in whole ones.
+    """
+    return max(1, int(min(16, len(os.sched_getaffinity(0)), limits.processors())))
 
 
 def prepare(

@@ -28,6 +28,6 @@ def command(as_json: bool) -> None:
         for finding in findings:
             remedy = f"\n{' ' * 30}-> {finding.remedy}" if finding.remedy else ""
             click.echo(f"{_MARK[finding.status]}  {finding.what:<20} {finding.detail}{remedy}")
-    missing = [finding.what for finding in findings if finding.status == "missing"]
+    missing = dict.fromkeys(finding.name for finding in findings if finding.status == "missing")
     if missing:
         raise EnvironmentFault(f"missing: {', '.join(missing)}", remedy="see the remedies above")

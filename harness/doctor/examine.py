@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eval.features.inception import weights_path
-from harness.base import environment, fingerprint, machine
+from harness.base import environment, fingerprint, limits, machine
 from harness.doctor import rate, steadiness
 
 # Machine code in paddlepaddle-gpu 2.6.2's library (read with cuobjdump; it has no PTX, so
@@ -31,6 +31,11 @@ class Finding:
     status: str
     detail: str
     remedy: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a summary calls it: libraries share their `what`, the detail begins with theirs."""
+        return self.detail.partition(":")[0] if self.what == "cuda library" else self.what
 
     def to_dict(self) -> dict[str, str]:
         return asdict(self)
@@ -165,7 +170,7 @@ def _data() -> Iterator[Finding]:
 
 def _memory() -> Finding:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    gib = pages * size / 2**30
+    gib = min(pages * size, limits.memory()) / 2**30
     return Finding("memory", "ok", f"{gib:.1f} GiB, {os.cpu_count()} processors")
 
 

@@ -51,6 +51,7 @@ def test_peaks_by_device_and_arithmetic():
     assert flops.peak("Tesla V100-SXM2-32GB", "fp16") == flops.Peak(125e12, "fp16")
     assert flops.peak("Tesla V100-SXM2-32GB", "bf16") is None
     assert flops.peak("NVIDIA H100 PCIe", "bf16").flops == 756e12
+    assert flops.peak("NVIDIA H100 NVL", "bf16").flops == 835.5e12
     assert flops.peak("NVIDIA A100-SXM4-80GB", "int8") is None
     assert flops.peak("Fabricated CPU @ 2 GHz", "fp32") is None
 
