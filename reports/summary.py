@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import stacks
 from reports import flops, protocols
 from reports.records import Figure, Record
 
@@ -55,6 +56,7 @@ BASE = (
     Column("peak_host_bytes", "Host memory", "bytes", -1, "memory", note="peak, one process"),
     Column("devices", "Devices", "count"),
     Column("device", "Device", "text"),
+    Column("stack", "Stack", "text"),
     Column("device_hours", "Device-hours", "number", note="in timed training steps"),
     Column("loss", "Loss", "loss", -1, "loss",
            note=f"training loss, mean of the last {LOSS_LINES} log lines"),
@@ -121,6 +123,7 @@ def summarise(record: Record) -> dict[str, Any]:
         "peak_host_bytes": _maximum(record, "peak_host_bytes"),
         "devices": record.devices,
         "device": record.device,
+        "stack": stacks.label(record.fingerprint),
         "device_hours": float(hours[-1]) if len(hours) else np.nan,
         "loss": _last_mean(record, "loss", LOSS_LINES),
     }

@@ -14,6 +14,7 @@ LEVELS = {
     "models": 1,
     "harness.step": 2, "harness.data": 2, "harness.checkpoints": 2, "harness.measure": 2,
     "harness.optim": 2, "harness.parallel": 2, "harness.reduction": 2,
+    "harness.stacks": 0,
     "harness.errors": 0, "harness.machine": 0, "harness.files": 0, "harness.seeds": 0, "harness.configs": 0,
     "harness.runs": 0, "harness.environment": 0, "harness.fingerprint": 0,
     "harness.progress": 0, "harness.unpickle": 0, "harness.compare": 1, "harness.lines": 0,
