@@ -3,6 +3,7 @@
 STACK   ?= paddle2.6
 DEVICE  ?= cpu
 STACKS  := paddle2.6 paddle3
+$(if $(filter $(STACK),$(STACKS)),,$(error no stack $(STACK): STACK is one of $(STACKS)))
 VENV    := .venv$(if $(filter-out paddle2.6,$(STACK)),-$(STACK))
 BIN     := $(VENV)/bin
 BUILD   := locks/build.lock
@@ -25,7 +26,6 @@ UV      := $(BIN)/uv --no-config
 install: $(STAMP)
 
 $(STAMP): $(LOCKED) $(BUILD) pyproject.toml $(filter %.whl,$(PADDLE))
-	@test -n "$(filter $(STACK),$(STACKS))" || { echo "no stack $(STACK): STACK is one of $(STACKS)" >&2; exit 2; }
 	@test -z "$(OWN)" || test -n "$(PADDLE_INDEX)$(filter %.whl,$(PADDLE))" || \
 	  { echo "$(STACK)'s GPU wheel is in Paddle's own index: name it by PADDLE_INDEX=... (docs/stacks.md)" >&2; exit 2; }
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed (PYTHON=...)" >&2; exit 5; }
@@ -36,7 +36,9 @@ $(STAMP): $(LOCKED) $(BUILD) pyproject.toml $(filter %.whl,$(PADDLE))
 	    --build-constraints $(BUILD) $(LOCKED) $(BUILD)
 ifneq ($(SWAP),)
 	$(UV) pip uninstall -q --python $(BIN)/python paddlepaddle paddlepaddle-gpu
-	$(UV) pip install -q --python $(BIN)/python $(if $(filter gpu,$(DEVICE)),--constraint $(LOCKED),--no-deps) \
+	# The wheel's CUDA libraries may replace those that torch is locked with; nothing else may move.
+	$(UV) pip freeze -q --python $(BIN)/python | grep == | grep -v ^nvidia- > $(VENV)/constraints.txt
+	$(UV) pip install -q --python $(BIN)/python $(if $(OWN),--constraint $(VENV)/constraints.txt,--no-deps) \
 	    $(SOURCE) $(SWAP)
 endif
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
