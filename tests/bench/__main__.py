@@ -18,7 +18,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import doctor, files, fingerprint, machine
+from harness import doctor, files, fingerprint
+from harness.machine import cpu_name
 from tests.bench import rows, table
 from tests.bench.options import Options
 
@@ -66,7 +67,7 @@ def measure(parts: list[str], options: Options) -> tuple[list[Item], list[str]]:
 def machine(options: Options) -> dict[str, Any]:
     """What the figures belong to."""
     return {
-        "cpu": machine.cpu_name(), "threads": options.threads, "device": options.device,
+        "cpu": cpu_name(), "threads": options.threads, "device": options.device,
         "commit": fingerprint.git_commit(), **{p: fingerprint.version(p) for p in PACKAGES},
     }
 
