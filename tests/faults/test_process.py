@@ -138,7 +138,7 @@ def test_paddle_does_not_keep_sigterm():
     """Its own handler prints a C++ stack, from malloc if need be, where it then waits for ever."""
     code = """if True:
         import os, signal, sys
-        from harness import environment
+        from harness.base import environment
         signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
         environment.require_paddle()
         os.kill(os.getpid(), signal.SIGTERM)

@@ -43,7 +43,7 @@ def test_without_a_description_nothing_is_chosen(tmp_path, monkeypatch):
 
 
 _RECORDED = """
-from harness import environment, fingerprint
+from harness.base import environment, fingerprint
 environment.require_paddle()
 print(fingerprint.collect()["env.MKL_DEBUG_CPU_TYPE"])
 """
@@ -67,7 +67,7 @@ def test_what_is_chosen_is_in_the_fingerprint():
 
 _RATE = """
 import time
-from harness import environment
+from harness.base import environment
 environment.prepare(threads=1)
 import paddle
 a, b = paddle.rand([668, 512]), paddle.rand([512, 1536])

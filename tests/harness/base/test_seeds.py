@@ -36,7 +36,7 @@ def test_keys_cannot_run_into_each_other():
 
 
 def test_a_stream_is_the_same_in_another_process():
-    code = ("from harness import seeds; "
+    code = ("from harness.base import seeds; "
             "print(seeds.generator(1234, 'sample', 7).standard_normal(4).tobytes().hex())")
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == draw(1234, "sample", 7).hex()

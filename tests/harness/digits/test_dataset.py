@@ -153,8 +153,8 @@ def test_a_failing_build_leaves_nothing(tmp_path, small, monkeypatch):
 
 def test_a_killed_build_is_absent_and_the_next_call_finishes_it(tmp_path, small):
     script = (
-        "from harness import environment; environment.prepare(threads=1)\n"
-        "from harness import digits\n"
+        "from harness.base import environment; environment.prepare(threads=1)\n"
+        "from harness.digits import dataset as digits\n"
         f"digits.build({str(tmp_path / 'd')!r})\n"
     )
     root = Path(__file__).parents[3]

@@ -136,9 +136,9 @@ def test_what_comes_out_is_a_data_set(photos, whole):
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness import environment
+from harness.base import environment
 environment.prepare(threads=1)
-from harness.data import extract
+from harness.preparation import extract
 count, real = 0, os.replace
 def replace(source, target):
     global count

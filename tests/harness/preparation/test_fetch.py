@@ -290,7 +290,7 @@ def test_other_files_in_an_archive_are_passed_over(tmp_path):
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness.data import fetch, unpack
+from harness.preparation import fetch, unpack
 unpack._EVERY = 8
 count, real = 0, unpack._extract
 def extract(*arguments):

@@ -207,7 +207,8 @@ def test_what_lies_beside_the_features_comes_along(tmp_path):
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness.data import identity, pack
+from harness.data import identity
+from harness.preparation import pack
 count, real = 0, identity.row_checksum
 def row_checksum(values):
     global count

@@ -69,7 +69,7 @@ def test_p95_is_a_slow_step(clock):
 def test_memory_is_counted_in_bytes():
     """In a process of its own: a peak that other tests have left could hide this one."""
     code = (
-        "from harness import measure\n"
+        "from harness.training import measure\n"
         "before = measure.peak_host_bytes()\n"
         "block = bytearray(200 << 20)\n"
         "print(measure.peak_host_bytes() - before)"
