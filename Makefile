@@ -1,9 +1,21 @@
 # make demo | make test : each does all of its own set-up; a second call installs nothing.
-VENV    := .venv
-BIN     := $(VENV)/bin
+# STACK=paddle3 is an environment of its own; PADDLE=3.2.0, or a wheel's file, swaps Paddle alone.
+STACK   ?= paddle2.6
 DEVICE  ?= cpu
-LOCK    := $(if $(filter gpu,$(DEVICE)),requirements-gpu.lock,requirements.lock)
-STAMP   := $(VENV)/.installed-$(DEVICE)
+STACKS  := paddle2.6 paddle3
+$(if $(filter $(STACK),$(STACKS)),,$(error no stack $(STACK): STACK is one of $(STACKS)))
+VENV    := .venv$(if $(filter-out paddle2.6,$(STACK)),-$(STACK))
+BIN     := $(VENV)/bin
+BUILD   := locks/build.lock
+# Paddle's 3.x GPU wheels are in its own index only: there is no lock of them, and PADDLE_INDEX
+# (an address or a folder of wheels) takes its place.
+LOCKED  := $(or $(wildcard locks/$(STACK)-$(DEVICE).lock),locks/$(STACK)-cpu.lock)
+WHEEL   := paddlepaddle$(if $(filter gpu,$(DEVICE)),-gpu)
+OWN     := $(if $(filter %-$(DEVICE).lock,$(LOCKED)),,own)
+NEWEST  := $(shell sed -n 's/^paddlepaddle==\([^ ]*\).*/\1/p' $(LOCKED))
+SWAP    := $(if $(filter %.whl,$(PADDLE)),$(PADDLE),$(if $(PADDLE)$(OWN),$(WHEEL)==$(or $(PADDLE),$(NEWEST))))
+SOURCE  := $(if $(PADDLE_INDEX),$(if $(wildcard $(PADDLE_INDEX)),--find-links,--index) $(PADDLE_INDEX))
+STAMP   := $(VENV)/.installed-$(DEVICE)$(addprefix -,$(notdir $(PADDLE)))
 PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              $$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,12))' \
              2>/dev/null && echo $$p && break; done)
@@ -13,17 +25,27 @@ UV      := $(BIN)/uv --no-config
 
 install: $(STAMP)
 
-$(STAMP): $(LOCK) requirements-build.lock pyproject.toml
+$(STAMP): $(LOCKED) $(BUILD) pyproject.toml $(filter %.whl,$(PADDLE))
+	@test -z "$(OWN)" || test -n "$(PADDLE_INDEX)$(filter %.whl,$(PADDLE))" || \
+	  { echo "$(STACK)'s GPU wheel is in Paddle's own index: name it by PADDLE_INDEX=... (docs/stacks.md)" >&2; exit 2; }
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed (PYTHON=...)" >&2; exit 5; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	test -x $(BIN)/uv || $(BIN)/python -m pip install -q --require-hashes --no-deps -r requirements-build.lock
+	test -x $(BIN)/uv || $(BIN)/python -m pip install -q --require-hashes --no-deps -r $(BUILD)
+	rm -f $(VENV)/.installed-*
 	$(UV) pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode \
-	    --build-constraints requirements-build.lock $(LOCK) requirements-build.lock
+	    --build-constraints $(BUILD) $(LOCKED) $(BUILD)
+ifneq ($(SWAP),)
+	$(UV) pip uninstall -q --python $(BIN)/python paddlepaddle paddlepaddle-gpu
+	# The wheel's CUDA libraries may replace those that torch is locked with; nothing else may move.
+	$(UV) pip freeze -q --python $(BIN)/python | grep == | grep -v ^nvidia- > $(VENV)/constraints.txt
+	$(UV) pip install -q --python $(BIN)/python $(if $(OWN),--constraint $(VENV)/constraints.txt,--no-deps) \
+	    $(SOURCE) $(SWAP)
+endif
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	echo "import zlib" > "$$($(BIN)/python -c 'import sysconfig; \
 	    print(sysconfig.get_path("purelib"))')/uvit_harness_zlib.pth"  # as setup.py for the wheel
 	$(BIN)/python -c "import models.uvit"  # compiles its kernels
-	rm -f $(VENV)/.installed-* && touch $@
+	touch $@
 
 # The commands are the user's own; a demo that was stopped goes on where it was.
 demo: $(STAMP)
@@ -63,15 +85,17 @@ bench: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 
-# Resolves anew, as of the date in pyproject.toml. uv.lock itself is not kept: it names the
-# registry beside every file; the exported locks carry versions and hashes only.
+# Resolves anew, each stack as of its date. uv.lock itself is not kept: it names the registry
+# beside every file; the exported locks carry versions and hashes only.
 lock: $(STAMP)
 	rm -f uv.lock && $(BIN)/uv lock -q
 	for device in cpu gpu; do \
-	  out=requirements$$(test $$device = gpu && echo -gpu).lock; \
 	  $(BIN)/uv export -q --frozen --no-emit-project --no-header --extra $$device --extra test \
-	    --format requirements-txt -o $$out > /dev/null; done
+	    --format requirements-txt -o locks/paddle2.6-$$device.lock > /dev/null; done
 	rm -f uv.lock
+	$(UV) pip compile -q pyproject.toml --extra cpu --extra test --override locks/paddle3.txt \
+	    --exclude-newer 2026-11-01 --universal --python-version 3.10 --generate-hashes \
+	    --no-header --no-emit-index-url -o locks/paddle3-cpu.lock > /dev/null
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf .venv .venv-paddle3 build *.egg-info

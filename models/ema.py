@@ -64,7 +64,7 @@ class EMA:
         faults = [f"missing {n}" for n in self.shadow if n not in state]
         faults += [f"unexpected {n}" for n in state if n not in self.shadow]
         for name in (n for n in self.shadow if n in state):
-            found, want = list(np.shape(state[name])), self.shadow[name].shape
+            found, want = list(np.shape(state[name])), list(self.shadow[name].shape)
             if found != want:
                 faults.append(f"{name} has shape {found}, not {want}")
         if faults:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eval.features.inception import weights_path
-from harness.base import environment, fingerprint, limits, machine
+from harness.base import environment, fingerprint, limits, machine, stacks
 from harness.doctor import rate, steadiness
 
 # Machine code in paddlepaddle-gpu 2.6.2's library (read with cuobjdump; it has no PTX, so
@@ -71,7 +71,8 @@ def _paddle() -> Finding:
         )
     if not (cpu or gpu):
         return Finding("paddle", "missing", "not installed", "run `make install`")
-    build = f"paddlepaddle-gpu {gpu} (CUDA 11.8, cuDNN 8.6)" if gpu else f"paddlepaddle {cpu} (CPU)"
+    build = f"paddlepaddle-gpu {gpu}" if gpu else f"paddlepaddle {cpu} (CPU)"
+    build = f"stack {stacks.label({'package.paddlepaddle': cpu or gpu})}: {build}"
     try:
         environment.require_paddle()
     except Exception as error:  # whatever is wrong, the doctor tells it
@@ -87,17 +88,29 @@ def _gpus() -> Iterator[Finding]:
         )
     for name, capability in found:
         text = f"{name}, compute capability {capability[0]}.{capability[1]}"
-        if not runs_code_for(capability):
+        wheel = stacks.gpu_wheel(capability)
+        newer = f"`make install STACK=paddle3 DEVICE=gpu PADDLE_INDEX=...`, Paddle's {wheel}"
+        if _is_paddle3():
+            if environment.has_gpu_build():
+                yield Finding("gpu", "ok", f"{text}; Paddle 3.x has code for it in {wheel}")
+            else:
+                yield Finding("gpu", "note", f"{text}: paddle's CPU build does not use it", newer)
+        elif not runs_code_for(capability):
             yield Finding(
                 "gpu", "missing", f"{text}: paddlepaddle-gpu 2.6.2 has no code for it (it has "
                 + ", ".join(f"{a}.{b}" for a, b in BUILT_FOR) + ")",
-                "use a V100, T4, A100 or RTX 20/30/40, or the CPU build",
+                newer if wheel else "use a V100, T4, A100 or RTX 20/30/40, or the CPU build",
             )
         elif not environment.has_gpu_build():
             yield Finding("gpu", "note", f"{text}: paddle's CPU build does not use it",
                           "run `make install DEVICE=gpu`")
         else:
             yield Finding("gpu", "ok", text)
+
+
+def _is_paddle3() -> bool:
+    version = fingerprint.version("paddlepaddle-gpu") or fingerprint.version("paddlepaddle") or ""
+    return version.startswith("3.")
 
 
 def query_gpus() -> list[tuple[str, tuple[int, int]]]:
@@ -122,7 +135,8 @@ def parse_gpus(text: str) -> list[tuple[str, tuple[int, int]]]:
 
 
 def _cuda_libraries() -> Iterator[Finding]:
-    if not environment.has_gpu_build():
+    # Paddle 3.x declares its CUDA libraries as packages: its wheel brings them.
+    if not environment.has_gpu_build() or _is_paddle3():
         return
     for library in CUDA_LIBRARIES:
         try:

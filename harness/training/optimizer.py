@@ -10,6 +10,7 @@ GPU, `models.cpu.kernels.adamw` on a CPU.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 
@@ -20,6 +21,10 @@ from harness.base.errors import DataError
 from harness.configs.schema import Optim
 from models.cpu import kernels, row_threads
 from models.ema import EMA
+
+# The kernel that knows AMSGrad (Paddle 3.x) takes its maximum after the moments, and its switch
+# last; asked of the signature, since a nightly build's version tells nothing.
+_AMSGRAD = "amsgrad" in inspect.signature(paddle.optimizer.AdamW).parameters
 
 
 def learning_rate(optim: Optim, step: int, max_steps: int) -> float:
@@ -107,14 +112,15 @@ class AdamW:
             paddle.to_tensor([np.float32(beta**step)], place=paddle.CPUPlace())
             for beta in (o.beta1, o.beta2)
         ]
+        maximum, switch = ([None], [False]) if _AMSGRAD else ([], [])
         for name, parameter in self.parameters.items():
             master = self._master.get(name)
             # Positions after the tensors: beta1, beta2, epsilon, lr_ratio, weight decay,
             # with_decay, lazy_mode, rows for multi-threading, multi_precision, global beta powers.
             paddle._C_ops.adamw_(
                 parameter, gradients[name], rate, self._moment1[name], self._moment2[name],
-                *powers, master, None, o.beta1, o.beta2, o.eps, 1.0, o.weight_decay,
-                True, False, 1000, master is not None, True,
+                *maximum, *powers, master, None, o.beta1, o.beta2, o.eps, 1.0, o.weight_decay,
+                True, False, 1000, master is not None, True, *switch,
             )
 
     def state(self) -> dict[str, np.ndarray]:
@@ -153,7 +159,7 @@ def load_weights(
         if list(weights[name].shape) != parameter.shape:
             raise DataError(
                 f"weights do not fit the model: {name} is {list(weights[name].shape)}, "
-                f"expected {parameter.shape}"
+                f"expected {list(parameter.shape)}"
             )
     for name, parameter in parameters.items():
         parameter.set_value(paddle.to_tensor(weights[name]).astype(parameter.dtype))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.base import stacks
 from reports.reading import figure_protocols
 from reports.reading.run_records import Figure, Record
 from reports.tables import flops
@@ -56,6 +57,7 @@ BASE = (
     Column("peak_host_bytes", "Host memory", "bytes", -1, "memory", note="peak, one process"),
     Column("devices", "Devices", "count"),
     Column("device", "Device", "text"),
+    Column("stack", "Stack", "text"),
     Column("device_hours", "Device-hours", "number", note="in timed training steps"),
     Column("loss", "Loss", "loss", -1, "loss",
            note=f"training loss, mean of the last {LOSS_LINES} log lines"),
@@ -123,6 +125,7 @@ def summarise(record: Record) -> dict[str, Any]:
         "peak_host_bytes": _maximum(record, "peak_host_bytes"),
         "devices": record.devices,
         "device": record.device,
+        "stack": stacks.label(record.fingerprint),
         "device_hours": float(hours[-1]) if len(hours) else np.nan,
         "loss": _last_mean(record, "loss", LOSS_LINES),
     }

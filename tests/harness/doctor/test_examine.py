@@ -19,12 +19,15 @@ def test_nvidia_smi_lines_are_read_and_nonsense_is_not():
 
 def test_a_gpu_that_the_wheel_has_no_code_for_is_said_so(monkeypatch):
     monkeypatch.setattr(examine, "query_gpus", lambda: [("NVIDIA H200", (9, 0))])
+    monkeypatch.setattr(examine, "_is_paddle3", lambda: False)
     (finding,) = examine._gpus()
-    assert finding.status == "missing" and "9.0" in finding.detail and finding.remedy
+    assert finding.status == "missing" and "9.0" in finding.detail
+    assert "STACK=paddle3" in finding.remedy and "cu126" in finding.remedy
 
 
 def test_a_missing_cuda_library_has_a_remedy(monkeypatch):
     monkeypatch.setattr(examine.environment, "has_gpu_build", lambda: True)
+    monkeypatch.setattr(examine, "_is_paddle3", lambda: False)
     monkeypatch.setattr(examine, "CUDA_LIBRARIES", ("libnothing.so.11", "libc.so.6"))
     absent, present = examine._cuda_libraries()
     assert absent.status == "missing" and "LD_LIBRARY_PATH" in absent.remedy

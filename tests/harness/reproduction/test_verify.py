@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness import configs, files, runs
-from harness.base import fingerprint
+from harness.base import fingerprint, stacks
 from harness.base.errors import UsageError
 from harness.files import tensor_files
 from harness.reproduction import verify
@@ -228,6 +228,7 @@ def test_the_fingerprint_names_the_stack():
                 "paddle.cudnn", "device", "driver", "world_size", "env.OMP_NUM_THREADS",
                 "env.FLAGS_use_stride_kernel", "env.FLAGS_cudnn_deterministic"):
         assert key in found
-    assert found["env.OMP_NUM_THREADS"] == "1" and found["package.paddlepaddle"] == "2.6.2"
+    assert found["env.OMP_NUM_THREADS"] == "1"
+    assert stacks.label(found).startswith(tuple(stack.name for stack in stacks.STACKS))
     assert found == fingerprint.collect()
     json.dumps(found, allow_nan=False)
