@@ -16,6 +16,7 @@ from baselines.metrics import METRICS, Measured
 from baselines.record import Baseline, data_identity, named, other_data
 from baselines.verdicts import Report, Verdict
 from harness import configs, runs
+from harness.base import computation
 from harness.base.errors import DataError
 
 # A check's run is disturbed when its steps scatter this much more than the baseline's did.
@@ -28,17 +29,18 @@ SAME_WEIGHTS_TOLERANCE = 1e-3
 
 def check(
     found: Sequence[runs.Run], baseline: Baseline, *, require_bits: bool = False,
-    vouched: bool = False, only: Sequence[str] = (),
+    vouched: bool = False, only: Sequence[str] = (), kernels: str | None = None,
 ) -> Report:
     """Compare runs of one config with `baseline`.
 
     `require_bits` makes a check on another software stack fail, where losses can be compared
     by tolerance only. `vouched`: the caller made all the runs itself, from one config and one
-    data set, so neither is asked for (for bisecting). `only`: these metrics alone.
+    data set, so neither is asked for (for bisecting). `only`: these metrics alone. `kernels`: what
+    the baseline and the runs must have been computed by; None: by the same.
     """
     directories = [str(run.directory) for run in found]
     keys = _keys(baseline, only)
-    refusal = None if vouched else _first_refusal(found, baseline)
+    refusal = None if vouched else _first_refusal(found, baseline, kernels)
     if refusal is None:
         try:
             measured = [metrics.measure(run, baseline.step) for run in found]
@@ -56,7 +58,12 @@ def _keys(baseline: Baseline, only: Sequence[str]) -> list[str]:
     return [key for key in keys if not only or metrics.family(key) in only]
 
 
-def _first_refusal(found: Sequence[runs.Run], baseline: Baseline) -> str | None:
+def _first_refusal(
+    found: Sequence[runs.Run], baseline: Baseline, kernels: str | None
+) -> str | None:
+    made = baseline.content["fingerprint"].get("kernels")
+    if kernels not in (None, made):
+        return f"the baseline was recorded with kernels {made}, --kernels says {kernels}"
     return next(filter(None, (_refusal(run, baseline) for run in found)), None)
 
 
@@ -77,6 +84,10 @@ def _refusal(run: runs.Run, baseline: Baseline) -> str | None:
         )
     if differing := other_data(data_identity(run), content["data"]):
         return f"{run.directory} was trained on other data: {named(differing)}"
+    for key in computation.CHOICES:
+        ours, theirs = run.info["fingerprint"].get(key), content["fingerprint"].get(key)
+        if ours != theirs:
+            return f"{run.directory} has {key} {ours}, the baseline {theirs}"
     return None
 
 

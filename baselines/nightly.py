@@ -29,6 +29,8 @@ from harness.distributed import children, program
 
 MATRIX = ("small", "small_deep", "mid")
 SMOKE_MATRIX = ("digits_tiny", "digits_tiny_deep")
+# The framework's own, which a night watches: a CPU would run the harness's by default.
+KERNELS = ("--kernels", "paddle")
 RUNS, RETRIES = 5, 2
 KEPT = ("run.json", "metrics.jsonl", "timing.jsonl", "eval/*/result.json")
 
@@ -138,12 +140,13 @@ def _config(night: Night, config: str) -> str:
 
 def _train(night: Night, config: str, directory: Path) -> None:
     _harness("train", config, "--data", night.data, "--output-dir", directory,
-             "--until", night.until, "--no-eval")
+             "--until", night.until, "--no-eval", *KERNELS)
 
 
 def _evaluate(night: Night, directory: Path) -> None:
     """One evaluation is enough: runs of one seed have the same bits, and the gate sees to it."""
-    _harness("eval", directory, "--fid", "--data", night.data, *night.evaluation)
+    _harness("eval", directory, "--fid", "--data", night.data, *KERNELS,
+             *night.evaluation)
 
 
 def _record(night: Night, config: str, runs: Sequence[Path]) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
+import numpy as np
 import paddle
 from paddle import nn
 
 from models import ops
+
+MAX_PERIOD = 10_000
 
 
 class Attention(nn.Layer):
@@ -66,9 +72,8 @@ class Block(nn.Layer):
             x = ops.cast(taken, x.dtype)
         x = self.attend(x, merging)
         early = merging is None or not merging.mlp  # a merged MLP needs every token in its place
-        # Contiguous: paddle's own default, FLAGS_use_stride_kernel=1, makes a view of a slice.
-        x = self.feed(x[:, first:].contiguous() if first and early else x, merging)
-        return x[:, first:].contiguous() if first and not early else x
+        x = self.feed(ops.without_first(x, first) if early else x, merging)
+        return x if early else ops.without_first(x, first)
 
     def attend(self, x, merging=None):
         """x [B, L, D] with its attention branch: the one place where tokens see each other.
@@ -117,3 +122,30 @@ def zeros():
 
 def linear(fan_in: int, fan_out: int, bias: bool = True) -> nn.Linear:
     return nn.Linear(fan_in, fan_out, weight_attr=zeros(), bias_attr=zeros() if bias else False)
+
+
+def timestep_embedding(timesteps, batch: int, dim: int) -> paddle.Tensor:
+    """Sinusoidal embedding, float32 [batch, dim]: cosines, then sines, then a zero if dim is odd.
+
+    `timesteps` is a number or a tensor of shape [], [1] or [batch]. Always computed in float32:
+    half precision cannot tell 999 from 1000 times the higher frequencies.
+    """
+    with paddle.amp.auto_cast(enable=False):
+        if not isinstance(timesteps, paddle.Tensor):
+            timesteps = paddle.to_tensor(np.asarray(timesteps, dtype=np.float32))
+        timesteps = ops.cast(timesteps, paddle.float32).reshape([-1, 1])
+        if timesteps.shape[0] not in (1, batch):
+            raise ValueError(f"{timesteps.shape[0]} timesteps for a batch of {batch}")
+        angles = timesteps.expand([batch, 1]) * paddle.to_tensor(_frequencies(dim // 2))
+        parts = [paddle.cos(angles), paddle.sin(angles)]
+        if dim % 2:
+            parts.append(paddle.zeros([batch, 1]))
+        return paddle.concat(parts, axis=-1)
+
+
+@lru_cache(maxsize=8)
+def _frequencies(half: int) -> np.ndarray:
+    # The exponents are rounded to float32 as the authors' code rounds them; an error of one unit
+    # in the last place here is one of 6e-5 in the angle at n = 1000.
+    exponents = np.float32(-math.log(MAX_PERIOD)) * np.arange(half, dtype=np.float32)
+    return np.exp((exponents / np.float32(half)).astype(np.float64)).astype(np.float32)

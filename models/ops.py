@@ -17,6 +17,17 @@ def cast(x, dtype):
     return x if x.dtype == dtype else x.astype(dtype)
 
 
+def without_first(x, count: int):
+    """x [B, L, D] less the first `count` tokens, contiguous.
+
+    Paddle's own default, FLAGS_use_stride_kernel=1, makes a view of a slice; in a graph none is.
+    """
+    if not count:
+        return x
+    x = x[:, count:]
+    return x.contiguous() if paddle.in_dynamic_mode() else x
+
+
 def linear(x, weight, bias=None, onto=None):
     """[..., M] times weight [M, N] plus bias [N], added to `onto` [..., N] in its dtype."""
     if tuned(x):

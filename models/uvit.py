@@ -10,18 +10,20 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import paddle
 from paddle import nn
 
+from harness.base import computation
+from harness.base.errors import EnvironmentFault
 from models import blocks, ops, tome
+from models.blocks import timestep_embedding
+from models.traced import Traced
 
 # The authors' code draws Linear weights and pos_embed from a normal of this std, cut at +-2,
 # which is a hundred standard deviations away: no draw is ever cut.
 INIT_STD = 0.02
-MAX_PERIOD = 10_000
 
 
 @dataclass
@@ -47,7 +49,8 @@ class UViT(nn.Layer):
     A new model holds the weights of `init_weights` for a fixed generator; call that again, or load
     weights. `recompute` trades time for memory and leaves the bits of losses and gradients as they
     are. `attention` is "math" or "memory_efficient" (raises EnvironmentFault where paddle or the
-    device has it not).
+    device has it not). Where `harness.base.computation` says static, it is traced: with "math" and
+    without recompute only (else EnvironmentFault).
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class UViT(nn.Layer):
             if conv
             else None
         )
-        self.tome = None
+        self.tome = self._traced = None
         self.set_attention(attention)
         self.init_weights(np.random.Generator(np.random.Philox(key=0)))
 
@@ -119,6 +122,19 @@ class UViT(nn.Layer):
         for layer in self.sublayers():
             if isinstance(layer, blocks.Attention):
                 layer.kind = kind
+        self._trace()
+
+    def _trace(self) -> None:
+        """Trace anew from the next call on, if at all: a graph keeps what it was traced with."""
+        if not computation.static():
+            return
+        kinds = {layer.kind for layer in self.sublayers() if isinstance(layer, blocks.Attention)}
+        if self.recompute or kinds != {"math"}:
+            what = "train.recompute = true" if self.recompute else 'attention "memory_efficient"'
+            raise EnvironmentFault(
+                f"static execution is not for {what}", remedy="use --execution eager"
+            )
+        self._traced = Traced(self._predict)
 
     def apply_tome(self, ratio: float = 0.5, merge_attn: bool = True, merge_mlp: bool = False):
         """Merge `ratio` of the image tokens in every block's branches from now on; returns self.
@@ -135,6 +151,7 @@ class UViT(nn.Layer):
             )
             for number in range(0, self.config.num_layers + 1, tome.EVERY)
         ] if merges else None
+        self._trace()
         return self
 
     def _merging(self, number, x, last):
@@ -181,10 +198,16 @@ class UViT(nn.Layer):
         context = encoder_hidden_states if context is None else context
         self._check_shapes(x, context)
         x, context = ops.cast(x, self.dtype), ops.cast(context, self.dtype)
-        time_token = timestep_embedding(timesteps, x.shape[0], self.embed_dim).unsqueeze(1)
+        time = timestep_embedding(timesteps, x.shape[0], self.embed_dim)
+        x = (self._traced or self._predict)(x, time, context)
+        return UViTOutput(sample=x) if return_dict else (x,)
+
+    @paddle.jit.not_to_static  # traced as it runs: nothing in it depends on a tensor's values
+    def _predict(self, x, time, context):
+        """`forward` of tensors alone, which is what can be traced; `time` is [B, D]."""
         text_tokens = ops.linear(context, self.context_embed.weight, self.context_embed.bias)
-        tokens = [ops.cast(t, self.dtype) for t in (time_token, text_tokens, self.patch_embed(x))]
-        x = paddle.concat(tokens, axis=1) + self.pos_embed
+        tokens = (time.unsqueeze(1), text_tokens, self.patch_embed(x))
+        x = paddle.concat([ops.cast(t, self.dtype) for t in tokens], axis=1) + self.pos_embed
 
         skips, merging = [], None
         for number, block in enumerate([*self.in_blocks, self.mid_block]):
@@ -203,7 +226,7 @@ class UViT(nn.Layer):
         x = self._unpatchify(ops.cast(x, self.dtype))
         if self.final_layer is not None:
             x = ops.cast(self.final_layer(x), self.dtype)
-        return UViTOutput(sample=x) if return_dict else (x,)
+        return x
 
     def _run(self, block, *inputs):
         if self.recompute and self.training and paddle.is_grad_enabled():
@@ -231,25 +254,6 @@ class UViT(nn.Layer):
             raise ValueError(f"text features (encoder_hidden_states): {found}, not {want}")
 
 
-def timestep_embedding(timesteps, batch: int, dim: int) -> paddle.Tensor:
-    """Sinusoidal embedding, float32 [batch, dim]: cosines, then sines, then a zero if dim is odd.
-
-    `timesteps` is a number or a tensor of shape [], [1] or [batch]. Always computed in float32:
-    half precision cannot tell 999 from 1000 times the higher frequencies.
-    """
-    with paddle.amp.auto_cast(enable=False):
-        if not isinstance(timesteps, paddle.Tensor):
-            timesteps = paddle.to_tensor(np.asarray(timesteps, dtype=np.float32))
-        timesteps = ops.cast(timesteps, paddle.float32).reshape([-1, 1])
-        if timesteps.shape[0] not in (1, batch):
-            raise ValueError(f"{timesteps.shape[0]} timesteps for a batch of {batch}")
-        angles = timesteps.expand([batch, 1]) * paddle.to_tensor(_frequencies(dim // 2))
-        parts = [paddle.cos(angles), paddle.sin(angles)]
-        if dim % 2:
-            parts.append(paddle.zeros([batch, 1]))
-        return paddle.concat(parts, axis=-1)
-
-
 def num_parameters(
     sample_size=32, patch_size=2, in_channels=4, num_layers=12, num_attention_heads=8,
     attention_head_dim=64, mlp_ratio=4.0, qkv_bias=False, clip_dim=768, num_text_tokens=77,
@@ -269,14 +273,6 @@ def num_parameters(
     ends += 2 * dim + (dim + 1) * patch_dim
     ends += (in_channels * 9 + 1) * in_channels if conv else 0
     return (2 * half + 1) * block + half * skip + ends
-
-
-@lru_cache(maxsize=8)
-def _frequencies(half: int) -> np.ndarray:
-    # The exponents are rounded to float32 as the authors' code rounds them; an error of one unit
-    # in the last place here is one of 6e-5 in the angle at n = 1000.
-    exponents = np.float32(-math.log(MAX_PERIOD)) * np.arange(half, dtype=np.float32)
-    return np.exp((exponents / np.float32(half)).astype(np.float64)).astype(np.float32)
 
 
 def _initial_value(model, name, shape, stream) -> np.ndarray:

@@ -25,7 +25,7 @@ from eval.sampling import image_grid
 from eval.sampling.block_files import STAGES, Blocks
 from eval.sampling.image_making import Finisher, Maker
 from harness import data, files
-from harness.base import environment
+from harness.base import computation, environment
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress, say
 from harness.base.wording import counted
@@ -155,8 +155,8 @@ def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
     if not task.world.leads:
         task.world.meet()
     blocks = Blocks(
-        task.directory / "features", identity, n_samples=task.protocol.n_samples,
-        rows=task.batch_size,
+        task.directory / "features", identity | computation.asked(),
+        n_samples=task.protocol.n_samples, rows=task.batch_size,
     )
     if task.world.leads:
         task.world.meet()
@@ -258,10 +258,11 @@ def _conclude(
         "metrics": metrics,
         **measured,
         "validation": loss,
-        # The batch shapes: the bits depend on them, what the figures mean does not.
+        # Batch shapes and kernels: the bits depend on them, what the figures mean does not.
         "execution": {
             "batch_size": task.batch_size,
             "decode_batch_size": task.decode_batch_size,
+            **computation.used(),
         },
         "timing": _timing(seconds, task.protocol.n_samples),
     }

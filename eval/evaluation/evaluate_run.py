@@ -11,6 +11,8 @@ from eval import protocols
 from eval.evaluation.evaluate import Task, evaluate, make_model, open_captions, validation_loss
 from eval.protocols import Protocol
 from harness import files, runs
+from harness.base import computation
+from harness.base.errors import UsageError
 from harness.distributed.process_group import World
 from harness.runs import checkpoints
 
@@ -39,6 +41,8 @@ def evaluate_run(
         results.append(evaluate(task, ema, manifest["ema_digest"]))
     if not world.leads:
         return None
+    for result in results:
+        _refuse_otherwise_computed(result, run.directory)
     found = {
         "run": str(run.directory), "protocol_name": protocol.name, **results[0],
         "directory": str(run.evaluation(step, protocol.name)),
@@ -50,6 +54,18 @@ def evaluate_run(
         }
         files.atomic_write_json(Path(found["directory"]) / "repeats.json", found["repeats"])
     return found
+
+
+def _refuse_otherwise_computed(result: dict[str, Any], directory: Path) -> None:
+    """UsageError for a result of before that was not made by the kernels that are asked for."""
+    made = result.get("execution") or {}
+    for name, value in computation.asked().items():
+        if made.get(name) != value:
+            raise UsageError(
+                f"{directory} has that result, made with {name} {made.get(name) or 'unknown'}, "
+                f"not {value}",
+                remedy=f"remove its directory under {directory}/eval to evaluate again",
+            )
 
 
 def loss_of_run(

@@ -14,7 +14,7 @@ import numpy as np
 
 from eval.protocols import Protocol
 from eval.sampling import solvers
-from harness.base import seeds
+from harness.base import computation, seeds
 from harness.base.errors import EnvironmentFault
 
 
@@ -79,6 +79,10 @@ def inference(model: Any, dtype: str = "float32") -> Iterator[None]:
     import paddle
 
     half = dtype != "float32"
+    if half and computation.static():
+        raise EnvironmentFault(
+            f"static execution is not for {dtype} sampling", remedy="use --execution eager"
+        )
     if half and not paddle.device.get_device().startswith("gpu"):
         raise EnvironmentFault(
             f"{dtype} sampling needs a GPU: paddle has no half-precision kernels on a CPU",

@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-from harness.base import limits, machine
+from harness.base import computation, limits, machine
 from harness.base.errors import EnvironmentFault
 
 # Stride kernels turn transposes into views that every consumer then copies
@@ -125,7 +125,10 @@ def has_gpu_build() -> bool:
 
 
 def require_paddle(*, deterministic: bool = True, recorded: int | None = None) -> None:
-    """Prepare (see there), then import paddle, or say in one line why it cannot be imported."""
+    """Prepare (see there), then import paddle, or say in one line why it cannot be imported.
+
+    EnvironmentFault too for kernels that are asked for and not there.
+    """
     prepare(deterministic=deterministic, recorded=recorded)
     try:
         # Paddle warns on stderr of every OMP_NUM_THREADS above 1; ours is meant.
@@ -143,6 +146,7 @@ def require_paddle(*, deterministic: bool = True, recorded: int | None = None) -
             remedy="install it with `make install` (or `pip install 'uvit-harness[cpu]'`); "
             "`harness doctor` tells more",
         ) from error
+    computation.require()
 
 
 def _take_signals_back() -> None:

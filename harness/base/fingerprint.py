@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.base import environment, machine
+from harness.base import computation, environment, machine
 
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "scipy", "scikit-learn", "safetensors",
              "numba", "llvmlite")
@@ -32,6 +32,7 @@ def collect(*, world_size: int = 1) -> dict[str, Any]:
     found["device"] = device_name()
     found["driver"] = _driver() if paddle.device.is_compiled_with_cuda() else None
     found["world_size"] = world_size
+    found |= computation.used()
     for name in environment.RECORDED:
         found[f"env.{name}"] = os.environ.get(name)
     return found

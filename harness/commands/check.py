@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from harness.base import computation
 from harness.commands.options import directory_option, file_option, json_option
 
 
@@ -19,12 +20,16 @@ from harness.commands.options import directory_option, file_option, json_option
     "--require-bits", is_flag=True,
     help="Fail where the software differs from the baseline's, so that bits cannot be compared.",
 )
+@click.option(
+    "--kernels", type=click.Choice(computation.CHOICES["kernels"]),
+    help="Compare nothing unless runs and baseline are of these kernels.  [default: of the same]",
+)
 @json_option
 @file_option("--junit", help="Write the verdicts as JUnit XML.")
 @click.option("--github", is_flag=True, help="Write a step summary and annotations for GitHub.")
 def command(
-    runs_: tuple[str, ...], name: str, folder: Path | None, require_bits: bool, as_json: bool,
-    junit: Path | None, github: bool,
+    runs_: tuple[str, ...], name: str, folder: Path | None, require_bits: bool,
+    kernels: str | None, as_json: bool, junit: Path | None, github: bool,
 ) -> None:
     """Compare RUNs of one config with a baseline; exit 0 only if nothing is worse.
 
@@ -36,7 +41,9 @@ def command(
     from harness.base.errors import GateFailed
 
     baseline = record.load(name, folder=folder or record.FOLDER)
-    report = gate.check(runs.find(runs_), baseline, require_bits=require_bits)
+    report = gate.check(
+        runs.find(runs_), baseline, require_bits=require_bits, kernels=kernels
+    )
     click.echo(json.dumps(output.document(report), indent=2) if as_json else output.table(report))
     if junit is not None:
         with files.writing(junit):

@@ -10,7 +10,13 @@ from pathlib import Path
 import click
 
 from harness.commands import workers
-from harness.commands.options import directory_option, file_option, json_option
+from harness.commands.options import (
+    directory_option,
+    execution_option,
+    file_option,
+    json_option,
+    kernels_option,
+)
 
 
 @click.command("eval")
@@ -37,12 +43,14 @@ from harness.commands.options import directory_option, file_option, json_option
 @file_option("--reference", help="Statistics of real images (.npz).  [default: found in DATA]")
 @file_option("--weights", help="Inception weights.  [default: where pytorch-fid looks]")
 @directory_option("--clip", help="CLIPModel folder (paddlenlp): measure the CLIP score too.")
+@kernels_option
+@execution_option
 @workers.options
 @json_option
 def command(
     run: Path | None, fid: bool, step: int | None, protocol: str | None, repeats: int,
     data: Path | None, vae: Path | None, reference: Path | None, weights: Path | None,
-    clip: Path | None, job, as_json: bool, **overrides,
+    clip: Path | None, kernels: str | None, execution: str | None, job, as_json: bool, **overrides,
 ) -> None:
     """Evaluate RUN (default: the run under runs/ that was worked on last).
 
@@ -52,7 +60,7 @@ def command(
     there. Several workers (--nproc 8) share the samples, and the figures are the same.
     """
     from harness import runs
-    from harness.base import environment
+    from harness.base import computation, environment
     from harness.distributed import launch, process_group, rank_reports
 
     chosen = runs.load(run) if run else runs.newest()
@@ -63,6 +71,7 @@ def command(
     pinned = protocols.get(
         protocol or chosen.config.eval.protocol, clip=clip is not None or None, **overrides
     )
+    computation.choose(kernels, execution)
     if job.wanted:
         name = f"eval-{chosen.name}"
         click.echo(launch.run(replace(job, name=name, threads=environment.default_threads())))

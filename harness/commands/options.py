@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.base import computation
 from harness.configs.names import shipped
 
 
@@ -25,6 +26,15 @@ config_argument = click.argument("config", type=ConfigName(), metavar="CONFIG")
 overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
     help="Change one value of the config; the run is then marked as not pinned.",
+)
+kernels_option = click.option(
+    "--kernels", type=click.Choice(computation.CHOICES["kernels"]),
+    help="Whose compute the network: paddle's own, or the harness's, for float32 on a CPU.  "
+    "[default: fused on a CPU, paddle on a GPU]",
+)
+execution_option = click.option(
+    "--execution", type=click.Choice(computation.CHOICES["execution"]),
+    help="static: as a graph, by paddle.jit.to_static and paddle's kernels.  [default: eager]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import directory_option, file_option
+from harness.commands.options import (
+    directory_option,
+    execution_option,
+    file_option,
+    kernels_option,
+)
 
 
 @click.command("sample")
@@ -26,6 +31,8 @@ from harness.commands.options import directory_option, file_option
 @click.option("--tome-mlp", is_flag=True, help="Merge them around the MLP as well.")
 @click.option("--batch-size", type=click.IntRange(1, 1024), default=4, show_default=True,
               help="What the network runs at; it may change the last bits.")
+@kernels_option
+@execution_option
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
               help="FILE.png: one image, or a grid with a row a prompt. "
                    "A directory, without other images: 000000.png, ...")
@@ -39,19 +46,21 @@ from harness.commands.options import directory_option, file_option
 def command(
     source: Path, prompts: tuple[str, ...], prompt_file: Path | None, count: int, guidance: float,
     steps: int, sampler: str, seed: int, tome: float, tome_mlp: bool, batch_size: int,
-    output: Path, latents: Path | None, step: int | None, as_json: bool, **folders: Path | None,
+    kernels: str | None, execution: str | None, output: Path, latents: Path | None,
+    step: int | None, as_json: bool, **folders: Path | None,
 ) -> None:
     """Draw images for PROMPTs from a run's EMA weights, or from an exported pipeline's folder.
 
     The same command gives the same images. Prints the paths written.
     """
     from harness import runs
-    from harness.base import environment
+    from harness.base import computation, environment
 
     folder = (source / "model_index.json").is_file()
     if folder:
         _refuse_options_of_runs(source, {**folders, "step": step})
     run = None if folder else runs.load(source)
+    computation.choose(kernels, execution)
     environment.require_paddle()
     from eval.evaluation import sample_prompts
 
@@ -75,7 +84,8 @@ def command(
         written.append(sample_prompts.write_latents(drawn, latents))
     if as_json:
         click.echo(json.dumps({
-            "written": [str(path) for path in written], **sample_prompts.describe(request)
+            "written": [str(path) for path in written], **sample_prompts.describe(request),
+            **computation.used(),
         }, indent=2))
     else:
         for path in written:

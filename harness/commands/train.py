@@ -10,7 +10,13 @@ from pathlib import Path
 import click
 
 from harness.commands import workers
-from harness.commands.options import config_argument, directory_option, overrides_option
+from harness.commands.options import (
+    config_argument,
+    directory_option,
+    execution_option,
+    kernels_option,
+    overrides_option,
+)
 
 
 @click.command("train")
@@ -29,14 +35,16 @@ from harness.commands.options import config_argument, directory_option, override
     "--until", type=click.IntRange(min=1), metavar="STEP",
     help="Stop after STEP with a checkpoint, sooner than the config says; go on at any time.",
 )
+@kernels_option
+@execution_option
 @workers.options
 @click.option("--no-eval", is_flag=True, help="No sample grids and no evaluation on the way.")
 @click.option("--overwrite", is_flag=True, help="Remove what the run's directory holds first.")
 @click.option("--dry-run", is_flag=True, help="Check config and data, print the plan, and stop.")
 def command(
     config: str, data: Path | None, output_dir: Path | None, seed: int | None,
-    overrides: tuple[str, ...], threads: int | None, until: int | None, job, no_eval: bool,
-    overwrite: bool, dry_run: bool,
+    overrides: tuple[str, ...], threads: int | None, until: int | None, kernels: str | None,
+    execution: str | None, job, no_eval: bool, overwrite: bool, dry_run: bool,
 ) -> None:
     """Train CONFIG (a shipped name or a TOML file).
 
@@ -48,7 +56,7 @@ def command(
     Two machines, on each:     harness train CONFIG --nproc 8 --nnodes 2 --master HOST:PORT
     """
     from harness import configs, runs
-    from harness.base import environment
+    from harness.base import computation, environment
     from harness.distributed import process_group, rank_reports
 
     loaded = configs.load(config, overrides)
@@ -58,10 +66,12 @@ def command(
     if dry_run:
         _print_plan(loaded, seed, directory, data)
         return
+    # A run keeps the kernels and the threads that it began with: its bits depend on them.
+    recorded = {} if overwrite else runs.recorded_computation(directory)
+    computation.choose(kernels, execution, recorded)
     if job.wanted:
         _launch(job, loaded, directory)
         return
-    # A run keeps the thread count that it began with, because its bits depend on it.
     environment.require_paddle(
         deterministic=loaded.train.determinism == "on", recorded=runs.recorded_threads(directory)
     )

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import directory_option, json_option
+from harness.commands.options import (
+    directory_option,
+    execution_option,
+    json_option,
+    kernels_option,
+)
 
 
 @click.command("verify")
@@ -17,9 +22,12 @@ from harness.commands.options import directory_option, json_option
 @click.option("--from", "start", type=click.IntRange(0), metavar="STEP",
               help="Begin at this step's checkpoint.  [default: the start]")
 @directory_option("--data", help="The training data.  [default: where the run read them]")
+@kernels_option
+@execution_option
 @json_option
 def command(
-    run: Path, steps: int | None, start: int | None, data: Path | None, as_json: bool
+    run: Path, steps: int | None, start: int | None, data: Path | None, kernels: str | None,
+    execution: str | None, as_json: bool,
 ) -> None:
     """Repeat part of RUN on this machine and compare it with what was recorded.
 
@@ -29,10 +37,11 @@ def command(
     written. Exit code 3 if anything differs.
     """
     from harness import runs
-    from harness.base import environment
+    from harness.base import computation, environment
 
     recorded = runs.load(run)
     deterministic = recorded.info.get("deterministic") is not False
+    computation.choose(kernels, execution, runs.recorded_computation(run))
     environment.require_paddle(
         deterministic=deterministic, recorded=runs.recorded_threads(run)
     )

@@ -4,9 +4,15 @@ from harness.runs.beginning import create, remove
 from harness.runs.directory import ROOT, SCHEMA, Run, find, load, name, newest
 from harness.runs.lock import locked
 from harness.runs.log_lines import Lines, read_lines
-from harness.runs.stack import note_stack, recorded_threads, stack_differences
+from harness.runs.stack import (
+    note_stack,
+    recorded_computation,
+    recorded_threads,
+    stack_differences,
+)
 
 __all__ = [
     "Lines", "ROOT", "Run", "SCHEMA", "create", "find", "load", "locked", "name", "newest",
-    "note_stack", "read_lines", "recorded_threads", "remove", "stack_differences",
+    "note_stack", "read_lines", "recorded_computation", "recorded_threads", "remove",
+    "stack_differences",
 ]

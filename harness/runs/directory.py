@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import configs, files
+from harness.base import computation
 from harness.base.errors import DataError, UsageError
 from harness.runs.log_lines import read_lines
 
@@ -156,7 +157,7 @@ def load(directory: Path | str) -> Run:
     for key, kind in (("config", dict), ("digest", str), ("seed", int), ("fingerprint", dict)):
         if not isinstance(info.get(key), kind):
             raise DataError(f"{path} has no {key}")
-    return Run(directory, info)
+    return Run(directory, {**info, "fingerprint": computation.filled(info["fingerprint"])})
 
 
 def find(paths: tuple[str, ...] = (), *, root: Path = ROOT) -> list[Run]:

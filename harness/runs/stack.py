@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import configs, files
+from harness.base import computation
 from harness.base.errors import DataError, UsageError
 from harness.runs.directory import Run, load
 
@@ -51,3 +52,12 @@ def recorded_threads(directory: Path) -> int | None:
         return None
     known = isinstance(threads, str) and threads.isascii() and threads.isdigit()
     return int(threads) if known and 0 < len(threads) < 5 else None
+
+
+def recorded_computation(directory: Path) -> dict[str, str]:
+    """Kernels and execution of the run in `directory`, for `computation.choose`; {} if none."""
+    try:
+        stack = load(directory).info["fingerprint"]
+    except (UsageError, DataError):
+        return {}
+    return {name: stack[name] for name, all_ in computation.CHOICES.items() if stack[name] in all_}

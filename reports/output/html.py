@@ -212,15 +212,15 @@ def facts(report: Report) -> list[tuple[str, str, str]]:
 
 
 def history_charts(nights: history.History) -> list[dict[str, Any]]:
-    """One chart per figure; a line per (config, digest, device), changes marked."""
+    """One chart per figure; a line per (config, digest, device, kernels), changes marked."""
     made = []
     for figure, rows in nights.figures.groupby("figure", sort=False):
         lines = []
         for key, series in rows.groupby(history.SERIES, sort=True):
-            config, digest, device, _ = key
+            config, digest, device, kernels, _ = key
             same = (nights.changes[history.SERIES] == pd.Series(key, history.SERIES)).all(axis=1)
             lines.append({
-                "name": f"{config} · {device} · {digest[:6]}", "x": list(series["night"]),
+                "name": f"{config} · {device} · {kernels} · {digest[:6]}", "x": list(series["night"]),
                 "y": [float(f"{v:.6g}") for v in series["value"]],
                 "changes": list(nights.changes.loc[same, "night"]),
             })  # fmt: skip

@@ -58,6 +58,8 @@ BASE = (
     Column("devices", "Devices", "count"),
     Column("device", "Device", "text"),
     Column("stack", "Stack", "text"),
+    Column("kernels", "Kernels", "text",
+           note="whose compute the network; static: as a graph (paddle.jit.to_static)"),
     Column("device_hours", "Device-hours", "number", note="in timed training steps"),
     Column("loss", "Loss", "loss", -1, "loss",
            note=f"training loss, mean of the last {LOSS_LINES} log lines"),
@@ -126,6 +128,7 @@ def summarise(record: Record) -> dict[str, Any]:
         "devices": record.devices,
         "device": record.device,
         "stack": stacks.label(record.fingerprint),
+        "kernels": kernels(record),
         "device_hours": float(hours[-1]) if len(hours) else np.nan,
         "loss": _last_mean(record, "loss", LOSS_LINES),
     }
@@ -155,6 +158,7 @@ def scaling(records: list[Record]) -> list[float]:
         alone = [
             throughput_per_device(other) for other in records
             if other.devices == 1 and other.device == record.device
+            and kernels(other) == kernels(record)
             and other.run.info["digest"] == record.run.info["digest"]
         ]
         steady = len(set(logged[~np.isnan(logged)])) <= 1
@@ -162,6 +166,12 @@ def scaling(records: list[Record]) -> list[float]:
         speed = throughput_per_device(record)
         found.append(speed / float(np.mean(alone)) if usable else np.nan)
     return found
+
+
+def kernels(record: Record) -> str:
+    """`fused`, `paddle` or `paddle, static`."""
+    found = record.fingerprint
+    return str(found["kernels"]) + (", static" if found["execution"] == "static" else "")
 
 
 def step_times(record: Record) -> tuple[float, float]:

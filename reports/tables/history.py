@@ -15,16 +15,16 @@ import pandas as pd
 from harness import runs
 from harness.base.errors import UsageError
 from reports.reading import run_records
-from reports.tables import changepoints, comparison_tables
+from reports.tables import changepoints, columns, comparison_tables
 
 FIGURES = ("images_per_second", "step_ms", "peak_device_bytes", "peak_host_bytes", "loss")
 
 
 @dataclass(frozen=True)
 class History:
-    """`figures`: night, config, digest, device, figure, value, n; `changes`: where levels moved.
+    """`figures`: night, `SERIES`, value, n; `changes`: where levels moved.
 
-    A series is one (config, digest, device, figure): other configs, machines or
+    A series is one (config, digest, device, kernels, figure): other configs, machines or
     protocols are other series, never one line. Several runs of a night are joined
     by their median.
     """
@@ -33,7 +33,7 @@ class History:
     changes: pd.DataFrame = field(repr=False)
 
 
-SERIES = ["config", "digest", "device", "figure"]
+SERIES = ["config", "digest", "device", "kernels", "figure"]
 
 
 def read(folder: Path) -> History:
@@ -48,9 +48,9 @@ def read(folder: Path) -> History:
         )
     every = run_records.read([runs.load(path) for paths in found.values() for path in paths])
     by_path = {record.run.directory.resolve(): record for record in every}
-    columns = comparison_tables.columns_of(every)
-    table = comparison_tables.comparison(every, columns).set_index("run")
-    wanted = [c.key for c in columns if c.protocol or c.key in FIGURES]
+    known = comparison_tables.columns_of(every)
+    table = comparison_tables.comparison(every, known).set_index("run")
+    wanted = [c.key for c in known if c.protocol or c.key in FIGURES]
     rows = []
     for night, paths in found.items():
         for path in paths:
@@ -59,7 +59,8 @@ def read(folder: Path) -> History:
                 {
                     "night": night, "config": record.config.get("name", ""),
                     "digest": record.run.info["digest"],
-                    "device": f"{record.devices} x {record.device}", "figure": key,
+                    "device": f"{record.devices} x {record.device}",
+                    "kernels": columns.kernels(record), "figure": key,
                     "value": float(table.at[record.label, key]),
                 }
                 for key in wanted if pd.notna(table.at[record.label, key])
