@@ -140,7 +140,7 @@ def _group(column: Column) -> str:
         return "Speed"
     if column.key in ("steps", "full_steps"):
         return "Steps"
-    if column.key in ("devices", "device", "device_hours"):
+    if column.key in ("devices", "device", "stack", "kernels", "device_hours"):
         return "Machine"
     return places.get(column.group, "Run")
 
@@ -220,7 +220,8 @@ def history_charts(nights: history.History) -> list[dict[str, Any]]:
             config, digest, device, kernels, _ = key
             same = (nights.changes[history.SERIES] == pd.Series(key, history.SERIES)).all(axis=1)
             lines.append({
-                "name": f"{config} · {device} · {kernels} · {digest[:6]}", "x": list(series["night"]),
+                "name": f"{config} · {device} · {kernels} · {digest[:6]}",
+                "x": list(series["night"]),
                 "y": [float(f"{v:.6g}") for v in series["value"]],
                 "changes": list(nights.changes.loc[same, "night"]),
             })  # fmt: skip

@@ -10,7 +10,9 @@ from harness import configs, runs
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from tests.fixtures import tiny_config
 
-STACK = {"device": "abacus", "env.OMP_NUM_THREADS": "3"}
+STACK = {
+    "device": "abacus", "env.OMP_NUM_THREADS": "3", "kernels": "fused", "execution": "eager",
+}
 DATA = {"directory": "/data", "digest": None, "sampled_digest": "5" * 64}
 
 
@@ -33,6 +35,8 @@ def test_begin_load_continue(tmp_path):
     assert loaded.first_step == 0 and loaded.stack_changes() == []
     assert runs.recorded_threads(tmp_path / "run") == 3
     assert runs.recorded_threads(tmp_path) is None
+    assert runs.recorded_computation(tmp_path / "run") == {"kernels": "fused", "execution": "eager"}
+    assert runs.recorded_computation(tmp_path) == {}
 
 
 @pytest.mark.parametrize("options, said", [
