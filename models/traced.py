@@ -18,14 +18,14 @@ class Traced:
     """
 
     def __init__(self, network: Callable[..., paddle.Tensor]):
+        # Paddle 2.6 warns of its own deprecated ways.
+        warnings.filterwarnings("ignore", message=r"The Attr\(force_cpu\)")
         # full_graph: else what cannot be traced would silently run eagerly.
         self._function = paddle.jit.to_static(network, full_graph=True)
 
     def __call__(self, *inputs: paddle.Tensor) -> paddle.Tensor:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # paddle's, of its own deprecated ways
-                self._function.get_concrete_program(*inputs)  # kept: a call only runs it
+            self._function.get_concrete_program(*inputs)  # kept, so that a call only runs it
         except Exception as error:  # tracing fails in as many ways as Python does
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
             raise EnvironmentFault(

@@ -238,6 +238,27 @@ def test_another_machine_s_times_are_not_comparable(baseline, tmp_path):
     assert report.outcome == "failed"
 
 
+@pytest.mark.parametrize(("how", "asked", "said"), [
+    ({"kernels": "paddle"}, None, "has kernels paddle, the baseline fused"),
+    ({"execution": "static"}, None, "has execution static, the baseline eager"),
+    ({}, "paddle", "recorded with kernels fused, --kernels says paddle"),
+])
+def test_other_kernels_are_refused(baseline, tmp_path, how, asked, said):
+    report = gate.check([made.run(tmp_path / "c", **how)], baseline, kernels=asked)
+    assert {one.verdict for one in report.verdicts} == {"not comparable"}
+    assert all(said in one.reason for one in report.verdicts)
+
+
+def test_kernels_are_read_into_a_baseline_of_before(baseline, tmp_path):
+    known = {k: v for k, v in baseline.content["fingerprint"].items()
+             if k not in ("kernels", "execution")}
+    old = record.Baseline({**baseline.content, "fingerprint": known})
+    path = record.save(old, folder=tmp_path)
+    report = gate.check(
+        [made.run(tmp_path / "c")], record.load(str(path), folder=tmp_path), kernels="fused")
+    assert report.outcome == "passed"
+
+
 def test_other_software_is_compared_by_tolerance_and_says_so(baseline, tmp_path):
     one = made.run(tmp_path / "c", **{"package.numpy": "2.0"})
     report = gate.check([one], baseline)

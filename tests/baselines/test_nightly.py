@@ -129,6 +129,8 @@ def test_the_whole_way_on_a_cpu(tmp_path, steps):
         assert int(suite.get("tests")) == len(document["verdicts"])
         assert (tmp_path / f"out/records/{config}-smoke.json").is_file()
     assert process.returncode == (3 if "failed" in outcomes else 0), process.stderr
+    for path in (tmp_path / "out/runs").glob("*/run.json"):
+        assert json.loads(path.read_text())["fingerprint"]["kernels"] == "paddle"
     report = tmp_path / "out/report/report.html"
     assert report.stat().st_size > 10_000 and process.stdout.endswith(f"{report}\n")
     nights = list((tmp_path / "out/history").iterdir())

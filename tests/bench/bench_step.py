@@ -1,6 +1,7 @@
 """The training step of `small`: against ppdiffusers', PyTorch's, and what sgemm would allow.
 
-The peers are those of `tests.bench.sides`, by groups that share a series of rounds with ours.
+The peers are those of `tests.bench.sides`, by groups that share a series of rounds with ours, and
+on a CPU ours by paddle's own kernels.
 
 Ours is the harness' own Trainer (forward, backward, AdamW, EMA, the loss read), the others do the
 same: `tests.bench.uvit_ppdiffusers`, `tests.bench.uvit_torch`. Batches are in memory for all.
@@ -35,7 +36,7 @@ def rows(options: Options) -> Iterator[Row | Skipped]:
         sides.PPDIFFUSERS: sides.target(2.4, 5.5), sides.SAME_PATH[sides.PPDIFFUSERS]: 2.5,
         sides.TORCH: sides.target(1.25, 2.2), sides.COMPILED: sides.target(1.1, 1.8),
     }
-    for group in sides.GROUPS:
+    for group in [*sides.GROUPS, *([[sides.PADDLE]] if options.device == "cpu" else [])]:
         rates: list[float] = []
 
         def step(worker, rates=rates):

@@ -25,6 +25,7 @@ from tests.bench.worker import Worker
 
 OURS, PPDIFFUSERS, TORCH = "ours", "ppdiffusers, paddle's defaults", "PyTorch"
 COMPILED = "PyTorch, torch.compile"
+PADDLE = "ours, --kernels paddle"  # beside ours, which a CPU computes by the fused ones
 PATH = machine.mkl_cpu_type(machine.cpu())
 SAME_PATH = {
     peer: f"{peer.partition(',')[0]}, MKL_DEBUG_CPU_TYPE={PATH}" for peer in (PPDIFFUSERS, TORCH)
@@ -47,13 +48,15 @@ def settings(options: Options, batch: int, *more: str) -> list[str]:
     return [*(TINY if options.quick else ()), *sizes, *more]
 
 
-def ours(folder: Path, options: Options, config: str, sets: list[str], batch: int) -> Worker:
+def ours(
+    folder: Path, options: Options, config: str, sets: list[str], batch: int, **variables: str
+) -> Worker:
     """A worker that trains `config` with `sets` on batches in `folder`, which are made."""
     section = configs.load(config, sets).model.model_dump()
     inputs.write(folder, section, batch=batch, count=BATCHES)
     return Worker(
-        "tests.bench.uvit_ours:UViT", threads=options.threads, folder=str(folder), config=config,
-        sets=sets,
+        "tests.bench.uvit_ours:UViT", threads=options.threads, environment=variables,
+        folder=str(folder), config=config, sets=sets,
     )
 
 
@@ -85,7 +88,11 @@ def beside(
         workers[OURS].write_weights()
         given = {"folder": str(folder), "model": section, "optim": optim}
         for peer in peers:
-            if not lacking(peer, options):
+            if peer == PADDLE:
+                workers[peer] = stack.enter_context(
+                    ours(folder, options, config, sets, batch, HARNESS_KERNELS="paddle")
+                )
+            elif not lacking(peer, options):
                 workers[peer] = stack.enter_context(_peer(peer, options, given))
         for worker in workers.values():
             worker.wait()

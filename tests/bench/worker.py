@@ -32,6 +32,7 @@ SETTLE_SECONDS = 0.25
 # What would make a library behave otherwise than its defaults: not handed on.
 _SETTINGS = (
     "FLAGS_", "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "MALLOC_", "TORCH_", "NVIDIA_TF32",
+    "HARNESS_",
 )
 
 

@@ -174,6 +174,18 @@ def test_another_path_of_mkl_takes_no_ratio_of_speed_and_is_named(tmp_path):
     assert "(avx512f) by MKL's AVX-512 path" in files["report.md"].read_text()
 
 
+def test_other_kernels_take_no_ratio_of_speed_and_are_shown(tmp_path):
+    ways = ({}, {"kernels": "fused"}, {"kernels": "paddle", "execution": "static"})
+    runs = [fabricate.run(tmp_path / f"s{i}", seed=i, **way) for i, way in enumerate(ways)]
+    _, files = write(runs, tmp_path / "out")
+    _, same, other = rows_of(files["ratios.csv"])
+    assert same["images_per_second"] and same["peak_host_bytes"]
+    assert not other["images_per_second"] and not other["peak_host_bytes"] and other["loss"]
+    assert "kernels paddle against fused" in files["report.md"].read_text()
+    shown = [row["kernels"] for row in rows_of(files["comparison.csv"])]
+    assert shown == ["fused", "fused", "paddle, static"]
+
+
 def test_reference_may_be_chosen_by_name_or_path(pair, tmp_path):
     for wanted in ("small_deep", pair[1]):
         assert build.build(pair, reference=wanted).reference.label == "small_deep"

@@ -63,6 +63,13 @@ def test_history_finds_the_night_of_a_slowdown_and_joins_runs_of_a_night(nights,
     assert b"2026-11-07" in made["changes.csv"] and b'"kind":"history"' in made["report.html"]
 
 
+def test_nights_of_other_kernels_are_another_series(tmp_path):
+    for night, kernels in enumerate(("fused", "paddle")):
+        fabricate.run(tmp_path / "h" / f"2026-11-{night:02d}" / "r", kernels=kernels)
+    found = history.read(tmp_path / "h").figures
+    assert set(found[found["figure"] == "step_ms"]["kernels"]) == {"fused", "paddle"}
+
+
 def test_a_history_without_nights_is_a_usage_error(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(UsageError, match="holds no nights"):
