@@ -34,6 +34,7 @@ NOT_RUN = {
 FILLED = {
     "DIR": "data/digits", "RUN": "runs/digits", "CONFIG": "digits_tiny",
     "RUN_A": "runs/digits", "RUN_B": "runs/digits",
+    "runs/before": "runs/digits", "runs/after": "runs/digits",
 }
 # Appended, so that they win over the same option shown.
 SHORT = {
