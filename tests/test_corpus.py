@@ -3,6 +3,7 @@
 tests/corpus/README.md says how a folder of it is made. What a newer version wrote is one line.
 """
 
+import importlib
 import json
 import shutil
 
@@ -17,17 +18,27 @@ from harness.cli import root
 from tests import command
 from tests.corpus import make
 
+BROKEN = "what an earlier version wrote must stay readable: mend the reader, or teach it both " \
+    "forms; never change a folder of tests/corpus (its README.md says more)"
 CORPUS = sorted(path.parent for path in make.HERE.glob("*/corpus.toml"))
 
 
 def harness(*arguments):
     """The command line within this process: exit code, stdout, what it says of an error."""
-    done = CliRunner().invoke(root, [str(argument) for argument in arguments])
+    done = CliRunner(mix_stderr=False).invoke(root, [str(argument) for argument in arguments])
     error = done.exception
     if error is not None and not isinstance(error, (HarnessError, SystemExit)):
         raise error
     code = error.exit_code if isinstance(error, HarnessError) else done.exit_code
     return code, done.stdout, str(error or "")
+
+
+def accepted(*arguments):
+    """stdout of a command that must end well on what an earlier version wrote."""
+    code, out, error = harness(*arguments)
+    if code:
+        pytest.fail(f"harness {arguments[0]} ends with {code}: {error}\n{BROKEN}\n{out}")
+    return out
 
 
 @pytest.fixture(params=CORPUS, ids=lambda path: path.name)
@@ -40,23 +51,20 @@ def test_the_data_are_read_with_the_digests_of_then(written):
     then = json.loads((written / "packed" / "packed.json").read_text())
     before = json.loads((written / "run" / "run.json").read_text())["data"]
     for form in ("data", "packed"):
-        code, out, error = harness("data", "check", written / form, "--full", "--json")
-        assert code == 0, error or out
-        now = json.loads(out)
+        now = json.loads(accepted(
+            "data", "check", written / form, "--full", "--json", "--latent-scale", 0.6
+        ))
         assert now["digest"] == then["digest"]
         assert now["sampled_digest"] == before["sampled_digest"]
 
 
 def test_the_run_is_reported_compared_and_verified(written, tmp_path):
     run = written / "run"
-    code, out, error = harness("report", run, "-o", tmp_path / "report")
-    assert code == 0, error
+    accepted("report", run, "-o", tmp_path / "report")
     assert "run" in (tmp_path / "report" / "report.md").read_text()
     other = shutil.copytree(run, tmp_path / "other")
-    assert harness("diff", run, other)[0] == 0
-    code, out, error = harness("verify", run, "--data", written / "packed", "--json")
-    assert code == 0, out
-    assert json.loads(out)["verdict"] in ("identical", "within tolerance")
+    accepted("diff", run, other)
+    accepted("verify", run, "--data", written / "packed")
 
 
 def test_the_run_is_continued_as_it_was(written):
@@ -64,9 +72,7 @@ def test_the_run_is_continued_as_it_was(written):
     run = written / "run"
     then = runs.load(run).metrics()
     shutil.rmtree(run / "checkpoints" / "00000006")
-    code, _, error = harness("train", written / "corpus.toml", "--data", written / "packed",
-                             "--output-dir", run)
-    assert code == 0, error
+    accepted("train", written / "corpus.toml", "--data", written / "packed", "--output-dir", run)
     again = runs.load(run)
     assert again.checkpoint_steps() == [3, 6]
     now = again.metrics()
@@ -74,7 +80,7 @@ def test_the_run_is_continued_as_it_was(written):
     np.testing.assert_allclose(*([line["loss"] for line in x] for x in (now, then)), rtol=1e-4)
 
 
-def test_an_interrupted_evaluation_is_continued(written, tmp_path):
+def test_an_interrupted_evaluation_is_continued(written, tmp_path, monkeypatch):
     run = written / "run"
     (then,) = runs.load(run).results()
     place = written / "run" / "eval" / "00000006-digits-ddim20-200+n3+steps2"
@@ -82,11 +88,11 @@ def test_an_interrupted_evaluation_is_continued(written, tmp_path):
     (place / "features" / "00001.npz").unlink()
     kept = place / "features" / "00000.npz"
     before = kept.stat().st_mtime_ns
-    data = make.evaluation_data(
+    make.evaluation_data(
         written / "packed", written / "reference.npz", command.ROOT, tmp_path / "whole"
     )
-    code, _, error = harness("eval", run, *make.EVALUATION, "--data", data)
-    assert code == 0, error
+    monkeypatch.chdir(tmp_path)  # the reference's path is part of what the blocks belong to
+    accepted("eval", run, *make.EVALUATION, "--data", "whole")
     (now,) = runs.load(run).results()
     assert kept.stat().st_mtime_ns == before, "the finished block was made again"
     for metric in ("fd_digits", "val_loss"):
@@ -99,13 +105,30 @@ def test_statistics_are_read(written):
 
 
 def test_the_run_is_checked_against_the_baseline(written):
-    code, out, error = harness("check", written / "run", "--baseline", written / "baseline.json",
-                               "--json")
+    make.call_pinned(written / "run" / "run.json")
+    out = accepted("check", written / "run", "--baseline", written / "baseline.json", "--json")
     verdicts = {one["metric"]: one["verdict"] for one in json.loads(out)["verdicts"]}
-    assert {"weights", "ema", "loss"} <= verdicts.keys(), verdicts
-    assert set(verdicts.values()) <= {"same", "better"}, verdicts
-    assert code == 0, error
-    assert harness("baseline", "show", written / "baseline.json")[0] == 0
+    assert {"weights_bits", "ema_bits", "loss_bits", "train_loss"} <= verdicts.keys()
+    # Of a run that the baseline was recorded from; its memory alone is held against others'.
+    memory = verdicts.pop("host_memory")
+    assert memory in ("same", "better") and set(verdicts.values()) == {"same"}, verdicts
+    assert "corpus" in accepted("baseline", "show", "baseline", "--dir", written)
+
+
+@pytest.mark.parametrize("module, arguments", [
+    ("harness.runs.directory", ("report", "run")),
+    ("harness.data.packed", ("train", "corpus.toml", "--data", "packed", "--output-dir", "new")),
+    ("harness.runs.checkpoints", ("eval", "run")),
+    ("baselines.record", ("baseline", "show", "baseline", "--dir", ".")),
+])
+def test_a_version_that_reads_its_own_files_only_fails_here(
+    module, arguments, monkeypatch, tmp_path
+):
+    """A schema that went up without a reader of the one before."""
+    monkeypatch.chdir(shutil.copytree(CORPUS[0], tmp_path / "written"))
+    monkeypatch.setattr(importlib.import_module(module), "SCHEMA", 7)
+    with pytest.raises(pytest.fail.Exception, match="schema 7(.|\n)*mend the reader"):
+        accepted(*arguments)
 
 
 @pytest.mark.parametrize("file, arguments", [
@@ -131,7 +154,7 @@ def test_what_a_newer_harness_wrote_is_one_line_with_the_remedy(tmp_path, file, 
     assert str(path) in error
 
 
-def test_the_corpus_is_small_and_says_nothing_of_the_machine():
+def test_the_corpus_is_small():
     assert "c03ee96" in {path.name for path in CORPUS}
     for folder in CORPUS:
         files = [path for path in folder.rglob("*") if path.is_file()]
