@@ -27,7 +27,7 @@ def harness(*arguments):
     """The command line within this process: exit code, stdout, what it says of an error."""
     done = CliRunner(mix_stderr=False).invoke(root, [str(argument) for argument in arguments])
     error = done.exception
-    if error is not None and not isinstance(error, (HarnessError, SystemExit)):
+    if error is not None and not isinstance(error, HarnessError | SystemExit):
         raise error
     code = error.exit_code if isinstance(error, HarnessError) else done.exit_code
     return code, done.stdout, str(error or "")
