@@ -106,12 +106,15 @@ def test_statistics_are_read(written):
 
 def test_the_run_is_checked_against_the_baseline(written):
     make.call_pinned(written / "run" / "run.json")
-    out = accepted("check", written / "run", "--baseline", written / "baseline.json", "--json")
+    code, out, error = harness("check", written / "run", "--baseline", written / "baseline.json",
+                               "--json")
+    assert code in (0, 3), f"{error}\n{BROKEN}"
     verdicts = {one["metric"]: one["verdict"] for one in json.loads(out)["verdicts"]}
     assert {"weights_bits", "ema_bits", "loss_bits", "train_loss"} <= verdicts.keys()
-    # Of a run that the baseline was recorded from; its memory alone is held against others'.
-    memory = verdicts.pop("host_memory")
-    assert memory in ("same", "better") and set(verdicts.values()) == {"same"}, verdicts
+    # The run is one of those that the baseline was recorded from, so all is the same but what was
+    # measured of the machine: three processes' peaks may scatter (in 50a4724 they do, by 8 %).
+    verdicts.pop("host_memory")
+    assert set(verdicts.values()) == {"same"}, verdicts
     assert "corpus" in accepted("baseline", "show", "baseline", "--dir", written)
 
 
