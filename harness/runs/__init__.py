@@ -1,7 +1,7 @@
 """Runs on disk: `directory` knows the names inside one, `beginning` who may use it."""
 
 from harness.runs.beginning import create, remove
-from harness.runs.directory import ROOT, SCHEMA, Run, find, load, name, newest
+from harness.runs.directory import RESULT_SCHEMA, ROOT, SCHEMA, Run, find, load, name, newest
 from harness.runs.lock import locked
 from harness.runs.log_lines import Lines, read_lines
 from harness.runs.stack import (
@@ -12,7 +12,7 @@ from harness.runs.stack import (
 )
 
 __all__ = [
-    "Lines", "ROOT", "Run", "SCHEMA", "create", "find", "load", "locked", "name", "newest",
-    "note_stack", "read_lines", "recorded_computation", "recorded_threads", "remove",
+    "Lines", "RESULT_SCHEMA", "ROOT", "Run", "SCHEMA", "create", "find", "load", "locked", "name",
+    "newest", "note_stack", "read_lines", "recorded_computation", "recorded_threads", "remove",
     "stack_differences",
 ]
