@@ -66,8 +66,8 @@ def filled(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fused() -> bool:
-    """Whether fused kernels are to be used where there are any."""
-    return os.environ.get(_VARIABLES["kernels"]) != "paddle"
+    """Whether fused kernels are to be used where there are any; in a graph there are none."""
+    return os.environ.get(_VARIABLES["kernels"]) != "paddle" and not static()
 
 
 def static() -> bool:

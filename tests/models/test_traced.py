@@ -12,8 +12,7 @@ from tests import oracle
 from tests.oracle import TINY
 
 TOLERANCE = 1e-4  # of the largest gradient of a parameter; docs/reproducibility.md says it
-WAYS = ({}, {"HARNESS_KERNELS": "paddle"},
-        {"HARNESS_KERNELS": "paddle", "HARNESS_EXECUTION": "static"})
+WAYS = ({}, {"HARNESS_KERNELS": "paddle"}, {"HARNESS_EXECUTION": "static"})
 
 
 def tensors(batch):

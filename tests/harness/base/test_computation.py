@@ -56,6 +56,11 @@ def test_static_alone_says_whose_kernels_it_takes(capsys):
     assert not capsys.readouterr().err
 
 
+def test_static_exported_for_a_command_without_options_is_no_contradiction():
+    os.environ["HARNESS_EXECUTION"] = "static"
+    assert not computation.fused()
+
+
 def test_fused_kernels_are_not_promised_on_a_gpu(monkeypatch):
     import paddle
 
