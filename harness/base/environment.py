@@ -58,7 +58,7 @@ def default_threads() -> int:
 
     A container's share of the processors counts in whole ones.
     """
-    return max(1, int(min(16, len(os.sched_getaffinity(0)), limits.processors())))
+    return max(1, int(min(16, limits.usable())))
 
 
 def prepare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,11 @@ def processors(root: Path = Path("/")) -> float:
         if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
             best = min(best, int(words[0]) / int(words[1]))
     return best
+
+
+def usable() -> float:
+    """Processors' worth of time that this process can have: its own set of them, and the limit."""
+    return min(len(os.sched_getaffinity(0)), processors())
 
 
 def memory(root: Path = Path("/")) -> float:

@@ -29,7 +29,8 @@ STACKS = (
 
 
 # Lowest and highest major version of compute capability -> the folders of Paddle's index whose
-# 3.x wheels have code for it, by what is published about them (not tried: docs/stacks.md).
+# 3.x wheels have code for it, by what is published about them: no row was tried
+# on a GPU (docs/stacks.md).
 _WHEELS = (((6, 8), "cu118 or cu126"), ((9, 9), "cu126"), ((10, 12), "cu129 or cu130"))
 
 

@@ -21,6 +21,9 @@ _MODEL_FILES = (
     "diffusion_paddle_model.safetensors", "model_state.pdparams",
     "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin",
 )
+# What a file is by its name, where its first bytes say that it is not safetensors.
+_BY_NAME = {".pth": "a file of torch.save", ".pt": "a file of torch.save",
+            ".bin": "a file of torch.save", ".pdparams": "a file of paddle.save"}
 # Parts of PaddleMIX's trainer that are no U-ViT.
 _OTHER_PARTS = ("vae.", "vqvae.", "text_encoder.", "alphas_cumprod", "model_ema.decay",
                 "model_ema.num_updates", "logvar")
@@ -93,11 +96,22 @@ def _plain(path: Path) -> Tensors:
     elif start == b"\x80":  # the first byte of a pickle since protocol 2
         found = pdparams.read(path)
     else:
-        found = safetensors_file.read(path)
+        found = _safetensors(path)
     if found.arrays and all(name.startswith("module.") for name in found.arrays):
         # saved from within torch's DataParallel
         found.arrays = {n.removeprefix("module."): a for n, a in found.arrays.items()}
     return found
+
+
+def _safetensors(path: Path) -> Tensors:
+    try:
+        return safetensors_file.read(path)
+    except DataError as error:
+        if path.suffix not in _BY_NAME:
+            raise
+        raise DataError(
+            f"{path} is not {_BY_NAME[path.suffix]}, as its name says", remedy="get the file again"
+        ) from error
 
 
 def _trainer(path: Path, found: Tensors, parameters: list[str]) -> Source:

@@ -147,7 +147,8 @@ def _run_once(job: Job, folder: Path) -> str | HarnessError:
     with _forwarding(process) as asked, _echo(logs / "workerlog.0"):
         code = process.wait()
     told = rank_reports.read_errors(reports)
-    if asked:
+    # Asked during the last step, the ranks finish: then there is nothing to continue.
+    if asked and (code or told or not rank_reports.read_result(reports)):
         message = rank_reports.in_words(told) or "stopped"
         again = "run the same command again"  # what the ranks say has it already
         return Interrupted(message, remedy=None if again in message else f"{again} to continue")

@@ -89,10 +89,12 @@ def _gpus() -> Iterator[Finding]:
     for name, capability in found:
         text = f"{name}, compute capability {capability[0]}.{capability[1]}"
         wheel = stacks.gpu_wheel(capability)
-        newer = f"`make install STACK=paddle3 DEVICE=gpu PADDLE_INDEX=...`, Paddle's {wheel}"
+        newer = "`make install STACK=paddle3 DEVICE=gpu PADDLE_INDEX=...`, Paddle's " + (
+            wheel or "folder with code for it, which is not known here"
+        )
         if _is_paddle3():
             if environment.has_gpu_build():
-                yield Finding("gpu", "ok", f"{text}; Paddle 3.x has code for it in {wheel}")
+                yield _paddle3_on(text, wheel)
             else:
                 yield Finding("gpu", "note", f"{text}: paddle's CPU build does not use it", newer)
         elif not runs_code_for(capability):
@@ -106,6 +108,32 @@ def _gpus() -> Iterator[Finding]:
                           "run `make install DEVICE=gpu`")
         else:
             yield Finding("gpu", "ok", text)
+
+
+def _paddle3_on(gpu: str, wheel: str | None) -> Finding:
+    """`ok` only where the build that is installed is one that is said to have code for the GPU."""
+    build = _cuda_build()
+    if wheel and build in wheel.split(" or "):
+        return Finding("gpu", "ok", f"{gpu}; {build} is said to have code for it (not tried)")
+    return Finding(
+        "gpu", "note", f"{gpu}: whether this build ({build or 'of an unknown CUDA'}) has code for "
+        "it is not known here",
+        f"Paddle's {wheel} is said to have" if wheel else "try a few steps with `harness bench`",
+    )
+
+
+def _cuda_build() -> str:
+    """`cu126`: the CUDA of the wheel of paddle that is installed; empty where it is not told."""
+    local = (fingerprint.version("paddlepaddle-gpu") or "").partition("+")[2]
+    if local:
+        return local
+    try:
+        from paddle import version
+
+        cuda = str(version.cuda())
+    except Exception:  # whatever is wrong with paddle, `_paddle` has told it
+        return ""
+    return f"cu{cuda.replace('.', '')}" if cuda[:1].isdigit() else ""
 
 
 def _is_paddle3() -> bool:
@@ -185,7 +213,7 @@ def _data() -> Iterator[Finding]:
 def _memory() -> Finding:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     gib = min(pages * size, limits.memory()) / 2**30
-    return Finding("memory", "ok", f"{gib:.1f} GiB, {os.cpu_count()} processors")
+    return Finding("memory", "ok", f"{gib:.1f} GiB, {limits.usable():g} processors")
 
 
 def _disk() -> Finding:

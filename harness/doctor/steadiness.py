@@ -5,10 +5,13 @@ The list is that of `pyperf system show` (https://pyperf.readthedocs.io/en/lates
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness.base import limits
 
 _CPUS = "sys/devices/system/cpu"
 _UNTOLD = "not told (a virtual machine's host keeps it)"
@@ -52,6 +55,7 @@ def facts(before: Ticks, load: float, root: Path = Path("/")) -> Iterator[Fact]:
         "" if load < _BUSY * processors else "measure when they have ended; until then believe "
         "ratios of rounds in turn, no seconds",
     )
+    yield _quota(root)
     yield _stolen(before, ticks(root))
 
 
@@ -84,6 +88,14 @@ def _smt(root: Path) -> Fact:
     return Fact("smt", "on: two processors share a core's units",
                 "for steady figures: OMP_NUM_THREADS = the number of cores, or `echo off > "
                 f"{root / _CPUS / 'smt/control'}` as root")
+
+
+def _quota(root: Path) -> Fact:
+    granted = limits.processors(root)
+    if math.isinf(granted):
+        return Fact("quota", "none")
+    return Fact("quota", f"{granted:g} processors' worth of time, of cgroups: who uses more waits",
+                "for steady figures: no more threads than that (OMP_NUM_THREADS)")
 
 
 def _stolen(before: Ticks, now: Ticks) -> Fact:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 # TF32, plain fp32. Form factor matters (SXM / PCIe), so it is part of the pattern.
 _PEAKS = (
     (r"H200", 989.4, 494.7, 66.9),
-    # H100 data sheet: 1,671 / 835 with sparsity, twice what is counted here
+    # As NVIDIA's figures are commonly quoted (not read at the source): 1,671 / 835 with
+    # sparsity, twice what is counted here
     (r"H100.*NVL", 835.5, 417.5, 60.0),
     (r"H100.*PCIe", 756.0, 378.0, 51.0),
     (r"H100", 989.4, 494.7, 66.9),

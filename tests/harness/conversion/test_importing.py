@@ -10,6 +10,7 @@ from eval.evaluation.evaluate_run import load_ema
 from harness import runs
 from harness.base.errors import DataError, UsageError
 from harness.conversion import importing
+from harness.conversion.source import read
 from harness.reproduction import verify
 from harness.runs import checkpoints
 from harness.training import train
@@ -215,3 +216,12 @@ def test_the_command(official, tmp_path):
     failed = harness("import", torn, "--config", config, "-o", tmp_path / "other")
     assert_one_line_error(failed, 4, "torn.pth")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name, wanted", [
+    ("w.pth", "torch.save"), ("w.pdparams", "paddle.save"), ("w.safetensors", "safetensors")
+])
+def test_a_file_that_is_not_what_its_name_says(name, wanted, tmp_path):
+    (tmp_path / name).write_text("a page of a proxy\n")
+    with pytest.raises(DataError, match=wanted):
+        read(tmp_path / name, [])

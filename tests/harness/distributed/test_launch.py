@@ -182,3 +182,16 @@ def test_each_worker_s_features_are_made_on_its_own_gpu(monkeypatch):
     assert inception._own_gpu() == {"CUDA_VISIBLE_DEVICES": "6"}
 
 
+ENDS_WELL = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep(0.5)
+pathlib.Path(os.environ["{folder}"], "result").write_text("runs/x")
+"""
+
+
+def test_a_job_that_ends_well_though_asked_to_stop_has_ended_well(monkeypatch):
+    script = ENDS_WELL.format(folder=launch.rank_reports.FOLDER)
+    monkeypatch.setattr(launch, "command", lambda job, logs: [sys.executable, "-c", script])
+    assert launch.run(Job(("train", "small"))) == "runs/x"

@@ -25,6 +25,33 @@ def test_a_gpu_that_the_wheel_has_no_code_for_is_said_so(monkeypatch):
     assert "STACK=paddle3" in finding.remedy and "cu126" in finding.remedy
 
 
+@pytest.mark.parametrize("build, capability, status, words", [
+    ("cu126", (9, 0), "ok", "cu126 is said to have code"),
+    ("cu118", (9, 0), "note", "this build (cu118)"),
+    ("", (9, 0), "note", "an unknown CUDA"),
+    ("cu126", (13, 0), "note", "not known here"),
+])
+def test_of_paddle3_no_more_is_claimed_than_is_known(
+    monkeypatch, build, capability, status, words
+):
+    monkeypatch.setattr(examine, "query_gpus", lambda: [("NVIDIA X", capability)])
+    monkeypatch.setattr(examine, "_is_paddle3", lambda: True)
+    monkeypatch.setattr(examine, "_cuda_build", lambda: build)
+    for gpu in (True, False):
+        monkeypatch.setattr(examine.environment, "has_gpu_build", lambda gpu=gpu: gpu)
+        (finding,) = examine._gpus()
+        assert "None" not in finding.detail + finding.remedy
+        if gpu:
+            assert finding.status == status and words in finding.detail
+
+
+def test_the_cuda_of_a_wheel_is_its_local_version(monkeypatch):
+    monkeypatch.setattr(examine.fingerprint, "version", lambda name: "3.3.1+cu126")
+    assert examine._cuda_build() == "cu126"
+    monkeypatch.setattr(examine.fingerprint, "version", lambda name: None)
+    assert examine._cuda_build() == ""  # the CPU build's
+
+
 def test_a_missing_cuda_library_has_a_remedy(monkeypatch):
     monkeypatch.setattr(examine.environment, "has_gpu_build", lambda: True)
     monkeypatch.setattr(examine, "_is_paddle3", lambda: False)
