@@ -94,10 +94,11 @@ def compare(
     moderated = math.sqrt(
         (PRIOR_DEGREES * PRIOR_SPREAD**2 + squares) / (PRIOR_DEGREES + degrees)
     )
-    error = moderated * scale
-    # For 'is it too noisy?' the prior may only add noise, never take it away.
+    # For 'is it too noisy?' the prior may only add noise, never take it away; nor where turns leave
+    # so few degrees that it would weigh more than its one run (simulated: 1.2 % of equal pairs).
     spread = max(moderated, math.sqrt(squares / degrees))
     cautious = spread * scale
+    error = cautious if turns else moderated * scale
     size = abs(difference)
     total = PRIOR_DEGREES + degrees
     return Comparison(

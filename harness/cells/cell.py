@@ -48,7 +48,7 @@ class Cell:
     until: int | None = None
     overrides: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     python: str = sys.executable
     source: Path | None = CHECKOUT
 
