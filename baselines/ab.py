@@ -26,7 +26,6 @@ from harness.cells.cell import Cell
 from harness.reproduction import divergence
 
 SIDES = ("a", "b")
-FEWEST_ROUNDS = record.FEWEST_FOR_SPEED
 SCHEMA = 1
 
 

@@ -37,7 +37,7 @@ def _side(name: str):
 @_side("b")
 @directory_option("-o", "--output-dir", "out", required=True, help="Runs and page lie here.")
 @directory_option("--data", help="Features to train on.  [default: data/ and the data set's name]")
-@click.option("--rounds", type=click.IntRange(5, 200), default=8, show_default=True,
+@click.option("--rounds", type=click.IntRange(6, 200), default=8, show_default=True,
               help="Runs of each side; more go on from those that are there.")
 @click.option("--until", type=click.IntRange(min=1), default=100, show_default=True,
               metavar="STEP", help="Every run stops after this step.")

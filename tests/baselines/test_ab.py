@@ -172,13 +172,13 @@ def test_a_planted_sleep_is_found_and_the_same_command_goes_on(features, tmp_pat
             f"--{side}-env", f"PYTHONPATH={tmp_path / 'plant'}")]
         return harness(
             "ab", "tiny.toml", *planted, "--a-env", "NAP=0.1", "--b-env", "NAP=0.2", "-o", "out",
-            "--data", features, "--rounds", 5, "--until", 6, "--no-eval", "--json", *more,
+            "--data", features, "--rounds", 6, "--until", 6, "--no-eval", "--json", *more,
             cwd=tmp_path, timeout=500,
         )
 
     process = compare()
     assert process.returncode == 3, process.stderr
-    assert "A/B: 10/10 runs" in process.stderr
+    assert "A/B: 12/12 runs" in process.stderr
     document = json.loads(process.stdout)
     found = {one["metric"]: one["verdict"] for one in document["verdicts"]}
     assert (found["throughput"], document["outcome"]) == ("worse", "worse")
@@ -186,12 +186,12 @@ def test_a_planted_sleep_is_found_and_the_same_command_goes_on(features, tmp_pat
     assert document["differs"] == {}
     assert [one["repeats"] for one in document["sides"].values()] == [True, True]
     begun = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/runs/*/run.json")}
-    assert len(begun) == 10
-    shutil.rmtree(tmp_path / "out/runs/b-4")
+    assert len(begun) == 12
+    shutil.rmtree(tmp_path / "out/runs/b-5")
     again = json.loads(compare().stdout)
-    assert again["drift"] == document["drift"] and again["rounds"] == 5
+    assert again["drift"] == document["drift"] and again["rounds"] == 6
     kept = [path for path, when in begun.items() if path.stat().st_mtime_ns == when]
-    assert len(kept) == 9
+    assert len(kept) == 11
     assert_one_line_error(compare("--b-set", "optim.lr=1"), 2, "out holds another comparison")
 
 
