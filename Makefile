@@ -21,7 +21,7 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              2>/dev/null && echo $$p && break; done)
 UV      := $(BIN)/uv --no-config
 
-.PHONY: install browser slurm demo nightly test test-slow test-faults bench lint lock clean
+.PHONY: install browser slurm demo nightly test test-slow test-faults bench lint docs-cli lock clean
 
 install: $(STAMP)
 
@@ -84,6 +84,10 @@ bench: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+
+# The page of every command and option, from their own help; a test holds the two equal.
+docs-cli: $(STAMP)
+	$(BIN)/python -m tests.cli_page > docs/cli.md
 
 # Resolves anew, each stack as of its date. uv.lock itself is not kept: it names the registry
 # beside every file; the exported locks carry versions and hashes only.

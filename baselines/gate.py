@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from baselines import identical, metrics, significance
+from baselines import admission, identical, metrics, significance
 from baselines.metrics import METRICS, Measured
-from baselines.record import Baseline, data_identity, named, other_data
+from baselines.record import Baseline
 from baselines.verdicts import Report, Verdict
-from harness import configs, runs
+from harness import runs
 from harness.base.errors import DataError
 
 # A check's run is disturbed when its steps scatter this much more than the baseline's did.
@@ -39,7 +39,7 @@ def check(
     """
     directories = [str(run.directory) for run in found]
     keys = _keys(baseline, only)
-    refusal = None if vouched else _first_refusal(found, baseline)
+    refusal = None if vouched else admission.first_refusal(found, baseline)
     if refusal is None:
         try:
             measured = [metrics.measure(run, baseline.step) for run in found]
@@ -55,30 +55,6 @@ def check(
 def _keys(baseline: Baseline, only: Sequence[str]) -> list[str]:
     keys = [*(identical.KEYS if baseline.content["bits"] else ()), *baseline.content["metrics"]]
     return [key for key in keys if not only or metrics.family(key) in only]
-
-
-def _first_refusal(found: Sequence[runs.Run], baseline: Baseline) -> str | None:
-    return next(filter(None, (_refusal(run, baseline) for run in found)), None)
-
-
-def _refusal(run: runs.Run, baseline: Baseline) -> str | None:
-    """Why nothing of `run` may be compared with `baseline`, or None."""
-    content = baseline.content
-    try:
-        run.config  # noqa: B018 - refuses a run.json that was changed by hand
-    except DataError as error:
-        return str(error)
-    if not run.info.get("pinned"):
-        return f"{run.directory} is not a run of a pinned config"
-    if run.info["digest"] != content["digest"]:
-        name = run.info["config"]["name"]
-        return (
-            f"{run.directory} has config digest {run.info['digest'][:8]} ({name}), "
-            f"the baseline {content['digest'][:8]} ({content['config']})"
-        )
-    if differing := other_data(data_identity(run), content["data"]):
-        return f"{run.directory} was trained on other data: {named(differing)}"
-    return None
 
 
 def _compare(
@@ -117,14 +93,14 @@ def _draw(
     having = [one for one in measured if key in one.values]
     if len(having) < len(measured) and (not having or key in metrics.MACHINE_METRICS):
         lacking = next(one for one in measured if key not in one.values)
-        other = _other_protocol(key, lacking)
+        other = admission.other_protocol(key, lacking)
         return Verdict(key, "not comparable" if other else "missing",
                        other or f"{lacking.run.directory} has no {key} at step {baseline.step}")
     for one in having:
         value = one.values[key].value
         if not math.isfinite(value) or (metric.scale == "ratio" and value <= 0):
             return Verdict(key, "missing", f"{one.run.directory}: {key} is {value}")
-        if reason := _unlike(key, one, baseline, turns):
+        if reason := admission.unlike(key, one, baseline, turns):
             return Verdict(key, "not comparable", reason)
     minimum = _minimum(metric, summary, having, key)
     old = _values_by_seed(summary)
@@ -142,33 +118,6 @@ def _draw(
         turns=turns,
     )
     return comparison, _disturbed(key, having, summary), _draft(key, before, after)
-
-
-def _unlike(key: str, one: Measured, baseline: Baseline, turns: bool) -> str | None:
-    """Why this metric of this run may not be compared, or None."""
-    protocol = baseline.content["metrics"][key].get("protocol")
-    if protocol is not None:
-        differing = configs.differences(one.values[key].protocol or {}, protocol)
-        return f"another protocol: {named(differing)}" if differing else None
-    if key in metrics.MACHINE_METRICS:
-        if one.run.stack_changes():
-            return f"{one.run.directory} was gone on with on another stack"
-        if turns:
-            return None
-        ours, theirs = one.fingerprint, baseline.content["fingerprint"]
-        differing = {
-            k: (ours.get(k), theirs.get(k))
-            for k in metrics.MACHINE_KEYS if ours.get(k) != theirs.get(k)
-        }
-        return f"another machine: {named(differing)}" if differing else None
-    return None
-
-
-def _other_protocol(key: str, one: Measured) -> str | None:
-    """Names the protocols by which the run has this figure, if it has it by others only."""
-    name = metrics.family(key)
-    others = [k.partition("/")[2] for k in one.values if "/" in k and metrics.family(k) == name]
-    return f"{one.run.directory} has {name} by {', '.join(others)} only" if others else None
 
 
 def _seeded(pairs: Iterable[tuple[int, float]]) -> dict[int, list[float]]:

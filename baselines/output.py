@@ -5,16 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from typing import Any
-from xml.etree import ElementTree
 
 from baselines import metrics
 from baselines.metrics import METRICS
 from baselines.verdicts import Report, Verdict
 from harness.base.wording import counted
 
-_JUNIT = {
-    "worse": "failure", "missing": "error", "not comparable": "error", "inconclusive": "skipped",
-}
 _MARK = {
     "better": "🟢 better", "same": "same", "worse": "🔴 worse", "missing": "🔴 missing",
     "not comparable": "🔴 not comparable", "inconclusive": "🟡 inconclusive",
@@ -95,35 +91,6 @@ def document(report: Report) -> dict[str, Any]:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def junit(reports: list[Report]) -> bytes:
-    """JUnit XML: one suite a check, one case a metric."""
-    root = ElementTree.Element("testsuites")
-    for report in reports:
-        suite = ElementTree.SubElement(root, "testsuite", name=f"gate {report.baseline.name}")
-        counts = {"failure": 0, "error": 0, "skipped": 0}
-        for verdict in report.verdicts:
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=f"gate.{report.baseline.name}", name=verdict.metric
-            )
-            kind = _JUNIT.get(verdict.verdict)
-            if kind is not None:
-                kind = kind if verdict.gates else "skipped"
-                counts[kind] += 1
-                text = " ".join(filter(None, (verdict.verdict, change(verdict), verdict.reason)))
-                ElementTree.SubElement(case, kind, message=_printable(text))
-        suite.attrib |= {
-            "tests": str(len(report.verdicts)), "failures": str(counts["failure"]),
-            "errors": str(counts["error"]), "skipped": str(counts["skipped"]),
-        }
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
-
-
-def _printable(text: str) -> str:
-    """XML 1.0 has no place for control characters, not even escaped ones."""
-    return "".join(c if c >= " " and c not in "\ufffe\uffff" else "?" for c in text)
 
 
 def markdown(report: Report) -> str:

@@ -220,6 +220,7 @@ def load(name_or_path: str, *, folder: Path = FOLDER) -> Baseline:
         known = ", ".join(names(folder=folder)) or "none yet"
         raise UsageError(f"there is no baseline {name_or_path!r}", remedy=f"recorded: {known}")
     content = files.read_json(path)
+    files.refuse_newer(content, SCHEMA, path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise DataError(f"{path} is not a baseline of schema {SCHEMA}",
                         remedy="record it again")

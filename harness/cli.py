@@ -62,16 +62,30 @@ class LazyGroup(click.Group):
             raise
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    from harness.base import fingerprint
+
+    commit = fingerprint.git_commit()
+    version = fingerprint.version("uvit-harness") or "of an unknown version"
+    click.echo(f"harness {version}" + (f" (commit {commit})" if commit else ""))
+    ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="uvit-harness", prog_name="harness")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version,
+    help="Show the version, with the commit where it is known, and exit.",
+)
 def root() -> None:
     """Reproducible training and evaluation of U-ViT latent diffusion on PaddlePaddle.
 
     \b
-    harness data digits data/digits          make a small data set
+    harness data digits data/digits  # make a small data set
     harness train digits_tiny --data data/digits
-    harness eval --fid                       evaluate the newest run
-    harness report                           compare all runs
+    harness eval --fid               # evaluate the newest run
+    harness report                   # compare all runs
 
     Exit codes: 0 done, 1 a bug, 2 usage, 3 a gate failed, 4 bad data,
     5 this machine cannot, 75 interrupted (run the same command again).

@@ -1,4 +1,4 @@
-"""Every command that the README and docs/ show is one that the command line takes."""
+"""What the README, CONTRIBUTING and docs/ show of the command line is what it takes and says."""
 
 import re
 import shlex
@@ -9,9 +9,11 @@ import pytest
 
 from harness.cli import COMMANDS, root
 from harness.configs.names import shipped
+from tests import cli_page
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(page):
@@ -49,21 +51,26 @@ def test_the_pages_do_show_commands():
 
 
 def test_the_readme_names_every_command_and_config():
-    readme = (ROOT / "README.md").read_text()
+    readme = README.read_text()
     for name in COMMANDS:
         assert f"harness {name}" in readme, name
     for name in shipped():
         assert f"`{name}`" in readme, name
 
 
-def test_the_readme_gives_every_options_place():
-    """Each of the config's keys that replaces a PaddleMIX flag is spelled as the schema has it."""
+def test_keys_are_spelled_as_the_schema_has_them():
+    """Not least those that stand for PaddleMIX's flags."""
     from harness.configs.schema import Config
 
     sections = {name for name in Config.model_fields}
-    for section, key in re.findall(r"`(\w+)\.(\w+)(?:`| =)", (ROOT / "README.md").read_text()):
-        if section in sections:
-            assert key in Config.model_fields[section].annotation.model_fields, f"{section}.{key}"
+    named = {
+        (section, key) for page in (README, ROOT / "docs" / "from-paddlemix.md")
+        for section, key in re.findall(r"`(\w+)\.(\w+)(?:`| =)", page.read_text())
+        if section in sections
+    }
+    assert len(named) > 20
+    for section, key in named:
+        assert key in Config.model_fields[section].annotation.model_fields, f"{section}.{key}"
 
 
 def test_every_make_target_that_is_shown_exists():
@@ -71,3 +78,45 @@ def test_every_make_target_that_is_shown_exists():
     for page in PAGES:
         for target in re.findall(r"(?:`|^ {4})make ([a-z-]+)", page.read_text(), re.M):
             assert re.search(rf"^{target}:", makefile, re.M), f"{page.name}: make {target}"
+
+
+def test_the_page_of_options_is_what_help_says():
+    assert (ROOT / "docs" / "cli.md").read_text() == cli_page.page(), "run `make docs-cli`"
+
+
+def test_a_person_reads_the_readme_to_its_end():
+    assert len(README.read_text().splitlines()) <= 200
+
+
+@pytest.mark.parametrize(
+    ("heading", "page", "first"),
+    [("Speed", "speed.md", 1), ("What is promised", "reproducibility.md", 0)],
+)
+def test_the_readmes_rows_are_rows_of_the_whole_table(heading, page, first):
+    """As they stand there, `first` being the first of the columns that the README has."""
+    shown = rows(README.read_text().partition(f"## {heading}")[2].partition("\n## ")[0])
+    whole = rows((ROOT / "docs" / page).read_text())
+    assert len(shown) == 10  # with the heads
+    for row in shown[2:]:
+        assert row in [there[first : first + len(row)] for there in whole], row
+
+
+def rows(text):
+    """The cells of each line of a page's tables."""
+    lines = re.findall(r"^\| (.*) \|$", text, re.M)
+    return [[cell.strip() for cell in line.split(" | ")] for line in lines]
+
+
+def test_every_link_leads_somewhere():
+    for page in (*PAGES, ROOT / "CHANGELOG.md"):
+        for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", page.read_text()):
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.name}: {target}"
+            if anchor:
+                assert anchor in anchors(there), f"{page.name}: {target}#{anchor}"
+
+
+def anchors(page):
+    """The anchors that a forge gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -22,6 +22,7 @@ NOT_RUN = {
     "harness fid": "needs the Inception weights",
     "harness stats": "needs the Inception weights",
     "harness train small": "needs MS-COCO's features",
+    'harness train "$@"': "is a line of a batch script: tests/slurm runs that",
     "harness eval --fid --nproc 8": "needs eight devices",
     "harness eval nightly": "is of runs on MS-COCO",
     "harness report runs/small": "is of runs on MS-COCO",
@@ -35,6 +36,7 @@ NOT_RUN = {
 FILLED = {
     "DIR": "data/digits", "RUN": "runs/digits", "CONFIG": "digits_tiny",
     "RUN_A": "runs/digits", "RUN_B": "runs/digits",
+    "runs/before": "runs/digits", "runs/after": "runs/digits",
 }
 # Appended, so that they win over the same option shown.
 SHORT = {
@@ -67,15 +69,15 @@ def reason(line):
     return NOT_RUN[max(fitting, key=len)] if fitting else None
 
 
-def filled(line):
-    """The arguments that are run for a shown line."""
+def filled(line, made):
+    """The arguments that are run for a shown line; what it writes with -o is called `made`."""
     words = shlex.split(line)[1:]
     for at, word in enumerate(words):
         before = words[at - 1]
         if word == "PATH":  # --text-encoder PATH
             words[at] = "data/digits/" + before[2:].replace("-", "_")
         elif before == "-o":
-            words[at] = "made"
+            words[at] = f"{made}.png" if word == "FILE" else made
         else:
             words[at] = FILLED.get(word, word)
     # The validation loss alone takes no options of sampling.
@@ -85,11 +87,11 @@ def filled(line):
 
 def test_shown_commands_run_on_the_digits(tmp_path, capsys):
     ran, left = [], []
-    for page, line in shown():
+    for number, (page, line) in enumerate(shown()):
         if why := reason(line):
             left.append(f"{page}: {line}: {why}")
             continue
-        ended = harness(*filled(line), cwd=tmp_path)
+        ended = harness(*filled(line, f"made{number}"), cwd=tmp_path)
         assert ended.returncode == 0, f"{page}: {line}\n{ended.stderr}"
         ran.append(line)
     with capsys.disabled():

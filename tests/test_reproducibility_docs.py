@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "README.md"
+PAGE = ROOT / "docs" / "reproducibility.md"
 
 
 def test_every_test_that_the_promise_names_exists():

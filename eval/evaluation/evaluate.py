@@ -24,15 +24,13 @@ from eval.protocols import Protocol
 from eval.sampling import image_grid
 from eval.sampling.block_files import STAGES, Blocks
 from eval.sampling.image_making import Finisher, Maker
-from harness import data, files
+from harness import data, files, runs
 from harness.base import environment
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress, say
 from harness.base.wording import counted
 from harness.configs import Config
 from harness.distributed.process_group import World
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,7 @@ def _finished(directory: Path, identity: dict[str, Any]) -> dict[str, Any] | Non
     if not path.exists():
         return None
     result = files.read_json(path)
+    files.refuse_newer(result, runs.RESULT_SCHEMA, path)
     known = {key: result.get(key) for key in identity} if isinstance(result, dict) else {}
     differing = protocols.differences(known, identity)
     if differing:
@@ -252,7 +251,7 @@ def _conclude(
     if task.protocol.clip:
         metrics["clip_score"] = float(np.concatenate(scores).mean())
     result = {
-        "schema": SCHEMA,
+        "schema": runs.RESULT_SCHEMA,
         **identity,
         "n_samples": task.protocol.n_samples,
         "metrics": metrics,

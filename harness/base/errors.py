@@ -37,6 +37,10 @@ class DataError(HarnessError):
     exit_code = 4
 
 
+class NewerFile(DataError):
+    """A file of a version that only a newer harness reads: not broken, so never passed over."""
+
+
 class EnvironmentFault(HarnessError):
     """This machine cannot do it: no GPU, disk full, out of memory, missing weights."""
 

@@ -58,6 +58,8 @@ def git_commit() -> str | None:
     """The commit of the harness's own checkout, '+changes' if it is not clean, or None."""
     here = Path(__file__).parent
     try:
+        # Installed into somebody else's checkout (its .venv), that one's commit says nothing.
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         commit = _git(here, "rev-parse", "HEAD")
         return commit + ("+changes" if _git(here, "status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):

@@ -32,6 +32,7 @@ def command(
     all runs), not comparable, or missing. Anything but better and same exits 3.
     """
     from baselines import gate, output, record
+    from baselines import junit as junit_output
     from harness import files, runs
     from harness.base.errors import GateFailed
 
@@ -40,7 +41,7 @@ def command(
     click.echo(json.dumps(output.document(report), indent=2) if as_json else output.table(report))
     if junit is not None:
         with files.writing(junit):
-            files.atomic_write_bytes(junit, output.junit([report]))
+            files.atomic_write_bytes(junit, junit_output.document([report]))
     if github:
         _github(output.markdown(report), output.annotations(report))
     if (record_command := output.rerecord(report)) and not as_json:

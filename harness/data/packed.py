@@ -48,6 +48,7 @@ def manifest(directory: Path) -> dict[str, Any]:
     """packed.json, checked for what reading relies on; DataError if it is not sound."""
     path = directory / MANIFEST
     found = files.read_json(path, remedy=_REMEDY)
+    files.refuse_newer(found, SCHEMA, path)
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise DataError(f"{path} is not a packed data set of schema {SCHEMA}", remedy=_REMEDY)
     sound = found.get("context_dtype") in ("float32", "float16") and isinstance(

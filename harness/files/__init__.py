@@ -7,6 +7,7 @@ from harness.files.safe_reading import (
     read_bytes,
     read_json,
     reading,
+    refuse_newer,
     sha256_file,
 )
 from harness.files.safe_writing import (
@@ -22,6 +23,6 @@ from harness.files.safe_writing import (
 __all__ = [
     "JSON_LIMIT", "NPY_HEADER_LIMIT", "atomic_path", "atomic_write_bytes",
     "atomic_write_json", "canonical_json", "fsync_directory", "load_npy", "load_npz",
-    "load_object_npy", "parse_json", "read_bytes", "read_json", "reading", "sha256_file",
-    "staged", "writing",
+    "load_object_npy", "parse_json", "read_bytes", "read_json", "reading", "refuse_newer",
+    "sha256_file", "staged", "writing",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.base.errors import DataError
+from harness.base.errors import DataError, NewerFile
 
 # What Python objects made of JSON text may take is 25 times the text.
 JSON_LIMIT = 8 << 20
@@ -57,6 +57,16 @@ def parse_json(data: bytes, path: Path | str, *, remedy: str | None = None) -> A
         return json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", remedy=remedy) from error
+
+
+def refuse_newer(found: Any, schema: int, path: Path | str) -> None:
+    """NewerFile if `found`, read from `path`, has a higher `schema` than this harness knows."""
+    version = found.get("schema") if isinstance(found, dict) else None
+    if type(version) is int and version > schema:
+        raise NewerFile(
+            f"{path} was made by a newer harness (schema {version}; this one knows {schema})",
+            remedy="update the harness",
+        )
 
 
 def _no_constant(text: str) -> None:

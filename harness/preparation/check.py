@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness import files
-from harness.base.errors import DataError, EnvironmentFault
+from harness.base.errors import DataError, EnvironmentFault, NewerFile
 from harness.configs.schema import Diffusion
 from harness.data import digests, features, identity, packed, splits
 from harness.preparation import check_files
@@ -125,6 +125,8 @@ def _check_plain(report: Report, names: list[str], latent_scale: float) -> None:
 def _check_packed(report: Report, names: list[str], latent_scale: float) -> None:
     try:
         whole = packed.manifest(report.directory)
+    except NewerFile:
+        raise
     except DataError as error:
         report.fault(report.directory / packed.MANIFEST, error.message)
         return

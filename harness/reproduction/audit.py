@@ -8,7 +8,7 @@ from harness import configs, runs
 from harness.base.errors import DataError, HarnessError
 from harness.reproduction.divergence import recorded_loss
 from harness.runs import checkpoints
-from harness.training.optimizer import learning_rate
+from harness.training.learning_rate import learning_rate
 from harness.training.train import logged_steps
 
 Finding = dict[str, str]

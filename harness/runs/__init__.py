@@ -1,12 +1,12 @@
 """Runs on disk: `directory` knows the names inside one, `beginning` who may use it."""
 
 from harness.runs.beginning import create, remove
-from harness.runs.directory import ROOT, SCHEMA, Run, find, load, name, newest
+from harness.runs.directory import RESULT_SCHEMA, ROOT, SCHEMA, Run, find, load, name, newest
 from harness.runs.lock import locked
 from harness.runs.log_lines import Lines, read_lines
 from harness.runs.stack import note_stack, recorded_threads, stack_differences
 
 __all__ = [
-    "Lines", "ROOT", "Run", "SCHEMA", "create", "find", "load", "locked", "name", "newest",
-    "note_stack", "read_lines", "recorded_threads", "remove", "stack_differences",
+    "Lines", "RESULT_SCHEMA", "ROOT", "Run", "SCHEMA", "create", "find", "load", "locked", "name",
+    "newest", "note_stack", "read_lines", "recorded_threads", "remove", "stack_differences",
 ]

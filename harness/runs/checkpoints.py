@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from harness import files
-from harness.base.errors import DataError
+from harness.base.errors import DataError, NewerFile
 from harness.files import tensor_files
 
 SCHEMA = 1
@@ -128,6 +128,7 @@ def check(directory: Path, *, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
 def read_manifest(directory: Path) -> dict[str, Any]:
     """A checkpoint's manifest, sound in itself; its files are not read. DataError if it is not."""
     manifest = files.read_json(directory / "manifest.json")
+    files.refuse_newer(manifest, SCHEMA, directory / "manifest.json")
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise DataError(f"{directory}/manifest.json is not a manifest of schema {SCHEMA}")
     hashes = manifest.get("files")
@@ -145,10 +146,15 @@ def newest_valid(
     folder: Path, steps: list[int], *, config_digest: str, warn: Callable[[str], None],
     seed: int | None = None,
 ) -> Checkpoint | None:
-    """The newest checkpoint under `folder` that is whole, or None; `warn` hears of broken ones."""
+    """The newest checkpoint under `folder` that is whole, or None; `warn` hears of broken ones.
+
+    NewerFile if a newer harness wrote one: going on from before it would replace it.
+    """
     for step in sorted(steps, reverse=True):
         try:
             return load(folder / f"{step:08d}", config_digest=config_digest, seed=seed)
+        except NewerFile:
+            raise
         except DataError as error:
             warn(f"warning: checkpoint of step {step} is passed over: {error}")
     return None

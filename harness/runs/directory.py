@@ -22,6 +22,7 @@ from harness.base.errors import DataError, UsageError
 from harness.runs.log_lines import read_lines
 
 SCHEMA = 1
+RESULT_SCHEMA = 1  # of an evaluation's result.json
 ROOT = Path("runs")
 
 
@@ -140,6 +141,7 @@ class Run:
                 result = files.read_json(path)
                 if not isinstance(result, dict):
                     raise DataError(f"{path} is not a JSON object")
+                files.refuse_newer(result, RESULT_SCHEMA, path)
                 found.append({**result, "directory": str(path.parent)})
         return found
 
@@ -151,6 +153,7 @@ def load(directory: Path | str) -> Run:
     if not path.is_file():
         raise UsageError(f"{directory} is not a run: it has no run.json")
     info = files.read_json(path)
+    files.refuse_newer(info, SCHEMA, path)
     if not isinstance(info, dict) or info.get("schema") != SCHEMA:
         raise DataError(f"{path} is not a run of schema {SCHEMA}")
     for key, kind in (("config", dict), ("digest", str), ("seed", int), ("fingerprint", dict)):

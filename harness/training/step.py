@@ -17,7 +17,8 @@ from harness.configs import Config
 from harness.data import Batch
 from harness.distributed import gradient_reduction
 from harness.distributed.process_group import World, check_shards
-from harness.training.optimizer import AdamW, clip_by_global_norm, learning_rate, load_weights
+from harness.training.learning_rate import learning_rate
+from harness.training.optimizer import AdamW, clip_by_global_norm, load_weights
 from models.cpu import row_threads
 from models.diffusion import Schedule
 from models.ema import EMA

@@ -18,7 +18,7 @@ from harness.distributed import process_group
 from harness.distributed.process_group import World
 from harness.runs import checkpoints
 from harness.training import ahead, measure
-from harness.training.optimizer import learning_rate
+from harness.training.learning_rate import learning_rate
 from harness.training.saving import Saver
 from harness.training.step import Trainer
 from harness.training.stopping import Stop, StopNow

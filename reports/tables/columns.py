@@ -10,7 +10,7 @@ import numpy as np
 from harness.base import stacks
 from reports.reading import figure_protocols
 from reports.reading.run_records import Figure, Record
-from reports.tables import flops
+from reports.tables import flops, gpu_peaks
 
 LOSS_LINES = 10  # the loss of one step is noisy; this many last log lines are averaged
 
@@ -100,7 +100,7 @@ def summarise(record: Record) -> dict[str, Any]:
     each = throughput_per_device(record)
     precision = config["train"].get("precision", "fp32")
     tf32_off = record.fingerprint.get("env.NVIDIA_TF32_OVERRIDE") == "0"
-    peak = flops.peak(record.device, precision, tf32_off=tf32_off)
+    peak = gpu_peaks.peak(record.device, precision, tf32_off=tf32_off)
     median, p95 = step_times(record)
     hours = record.column("device_hours")
     return {

@@ -19,7 +19,7 @@ from tests.command import ROOT, assert_one_line_error, environment
 SLOWER = tuple(0.8 * speed for speed in made.SPEEDS)
 PARTS = ("harness", "models", "eval")
 OPTIM, STEP, MEASURE = (
-    Path(f"harness/training/{name}.py") for name in ("optimizer", "step", "measure")
+    Path(f"harness/training/{name}.py") for name in ("learning_rate", "step", "measure")
 )
 # A clock that others on the machine do not move: this thread's CPU time, and what it slept.
 CLOCK = """

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from baselines import gate, output, record
+from baselines import gate, junit, output, record
 from tests.baselines import made
 
 
@@ -46,7 +46,7 @@ def test_json_is_one_document_without_nan(reports):
     ("lacking", 0, 1, 0), ("elsewhere", 0, 0, 3),
 ])
 def test_junit_counts(reports, case, failures, errors, skipped):
-    root = ElementTree.fromstring(output.junit([reports[case]]))
+    root = ElementTree.fromstring(junit.document([reports[case]]))
     (suite,) = root
     assert suite.get("tests") == str(len(suite)) == str(len(reports[case].verdicts))
     counts = [suite.get(key) for key in ("failures", "errors", "skipped")]

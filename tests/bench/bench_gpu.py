@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness import configs
-from reports.tables import flops
+from reports.tables import flops, gpu_peaks
 from tests.bench import bench_memory, inputs, sides
 from tests.bench.options import Options
 from tests.bench.rows import Row, faster, share
@@ -99,7 +99,7 @@ def _rows(variant: Variant, sets: list[str], told: dict, seconds: dict) -> Itera
     if variant != first and first in seconds:
         yield faster(PART, name, f"{first.name}, on {told['device']}", told["seconds"],
                      seconds[first])
-    peak = flops.peak(told["device"], variant.precision, tf32_off=told["tf32_off"])
+    peak = gpu_peaks.peak(told["device"], variant.precision, tf32_off=told["tf32_off"])
     if peak:
         most = peak.flops / flops.training_flops(section)
         yield share(PART, name, f"peak, {peak.arithmetic}", rates, [most] * len(rates),

@@ -17,7 +17,7 @@ from harness import configs, data  # noqa: E402
 from harness.configs import Config  # noqa: E402
 from harness.data import Batch  # noqa: E402
 from harness.training import train  # noqa: E402
-from harness.training.optimizer import learning_rate  # noqa: E402
+from harness.training.learning_rate import learning_rate  # noqa: E402
 from harness.training.step import Trainer  # noqa: E402
 from tests import fixtures  # noqa: E402
 from tests.bench.uvit_ours import finish  # noqa: E402

@@ -5,7 +5,7 @@ import pytest
 
 from harness import configs
 from harness.data import Batch
-from harness.training.optimizer import learning_rate
+from harness.training.learning_rate import learning_rate
 from harness.training.step import Trainer
 from models import weights
 from tests import fixtures, oracle

@@ -18,6 +18,15 @@ def tiny(tmp_path_factory):
     return write_tiny_config(tmp_path_factory.mktemp("config") / "tiny.toml")
 
 
+@pytest.fixture(scope="session")
+def digits(warm, tmp_path_factory):
+    """The embedded data set."""
+    directory = tmp_path_factory.mktemp("digits") / "data"
+    ended = warm.run("data", "digits", directory)
+    assert ended.returncode == 0, ended.stderr
+    return directory
+
+
 LONG = [pytest.param(name, marks=pytest.mark.faults) for name in ("digits_tiny", "coco")]
 
 

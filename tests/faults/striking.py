@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
 
 from tests import command
+from tests.faults.cases import content
 from tests.faults.warm import wait_for
 
 _HOLDS = Path(__file__).parent / "strike"
@@ -104,17 +103,9 @@ def _as_in_a_shell() -> None:
 
 
 def bits(directory: Path) -> dict[str, object]:
-    """Everything below that must come out the same, by relative path; clocks are left out."""
-    found: dict[str, object] = {}
-    for path in sorted(directory.rglob("*")):
-        if not path.is_file() or path.name in ("lock", "timing.jsonl", "run.json"):
-            continue
-        name = str(path.relative_to(directory))
-        if path.name == "result.json":
-            found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k != "timing"}
-        elif path.suffix == ".npz":
-            with np.load(path) as arrays:
-                found[name] = {k: arrays[k].tobytes() for k in arrays if k != "seconds"}
-        else:
-            found[name] = path.read_bytes()
-    return found
+    """Everything below that must come out the same, by relative path."""
+    return {
+        str(path.relative_to(directory)): content(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name not in ("lock", "timing.jsonl", "run.json")
+    }

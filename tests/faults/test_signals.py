@@ -36,7 +36,7 @@ UNPACKING = "harness.preparation.unpack:_extract:30"
 ENCODING = "harness.preparation.extract:_encode:3"
 TORCH = "eval.features.inception:InceptionFeatures._read:2"
 BEFORE, STEP = "harness.data:open_source:1", "harness.training.step:Trainer.train:5"
-SAVING, GRID = "harness.runs.checkpoints:save:1", "harness.training.hooks:_draw_grid:1"
+SAVING, GRID = "harness.runs.checkpoints:save:1", "harness.training.prompt_grids:_draw_grid:1"
 SAMPLING = "eval.sampling.latent_sampling:sample_latents:2"
 DECODING = "eval.sampling.image_making:decode:2"
 FEATURES = "eval.features.digits:DigitsFeatures.features:4"
@@ -269,7 +269,7 @@ class _Paths(dict):
         commit(repository, "begin")
         (repository / "README.md").write_text("one\n")
         commit(repository, "say something")
-        path = repository / "harness" / "optim.py"
+        path = repository / "harness/training/learning_rate.py"
         path.write_text(path.read_text() + "\n_lr = learning_rate\n\n\ndef learning_rate(*a):\n"
                         "    return 0.5 * _lr(*a)\n")
         commit(repository, "halve the learning rate")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from harness.base import fingerprint
 from harness.cli import COMMANDS, root
 from harness.configs.names import shipped
 from tests.command import ROOT, assert_one_line_error, environment, harness
@@ -14,6 +15,7 @@ HEAVY = ("paddle", "torch", "pandas", "numpy", "ppdiffusers", "paddlenlp", "scip
 WATCH = """
 import sys
 sys.argv[0] = "harness"
+from harness.base import fingerprint
 from harness.cli import main
 try:
     main()
@@ -52,6 +54,16 @@ def test_help_names_every_command():
     assert process.returncode == 0
     for name in COMMANDS:
         assert f"  {name} " in process.stdout
+
+
+def test_version_names_the_commit_where_it_is_known(tmp_path):
+    process = harness("--version")
+    assert process.returncode == 0
+    commit = fingerprint.git_commit()
+    assert process.stdout.startswith("harness ")
+    assert process.stdout.endswith(f" (commit {commit})\n" if commit else "\n")
+    without_git = harness("--version", PATH=str(tmp_path))
+    assert without_git.returncode == 0 and "commit" not in without_git.stdout
 
 
 def test_every_command_is_a_click_command_with_help():

@@ -122,7 +122,7 @@ def test_a_killed_process_is_said_to_be(torch_home):
 
 def test_the_client_imports_no_torch_and_the_worker_no_paddle():
     code = "import sys, eval.{0}; print([m for m in ('torch', 'paddle') if m in sys.modules])"
-    for module in ("inception", "inception_worker", "compare"):
+    for module in ("features.inception", "features.inception_worker", "evaluation.fid"):
         done = subprocess.run(
             [sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True
         )

@@ -31,6 +31,7 @@ def caught(number):
         mask = next(line.split()[1] for line in status if line.startswith("SigCgt"))
     return bool(int(mask, 16) >> (number - 1) & 1)
 signal.signal(signal.SIGTERM, lambda *_: None)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 environment.require_paddle()
 assert caught(signal.SIGTERM), "after paddle"
 import ppdiffusers, paddlenlp

@@ -13,7 +13,7 @@ from harness.conversion import importing
 from harness.reproduction import verify
 from harness.runs import checkpoints
 from harness.training import train
-from harness.training.optimizer import learning_rate
+from harness.training.learning_rate import learning_rate
 from models import weights
 from models.uvit import UViT
 from tests.command import assert_one_line_error, harness

@@ -4,7 +4,8 @@ import pytest
 
 from harness.base.errors import DataError
 from harness.configs.schema import Optim
-from harness.training.optimizer import AdamW, clip_by_global_norm, learning_rate
+from harness.training.learning_rate import learning_rate
+from harness.training.optimizer import AdamW, clip_by_global_norm
 from models.cpu import row_threads
 from models.ema import EMA
 

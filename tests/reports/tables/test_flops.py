@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness import configs
-from reports.tables import flops
+from reports.tables import flops, gpu_peaks
 
 
 @pytest.mark.parametrize(
@@ -45,18 +45,19 @@ def test_forward_flops_against_the_weights_of_a_real_model():
 
 
 def test_peaks_by_device_and_arithmetic():
-    assert flops.peak("NVIDIA A100-SXM4-80GB", "bf16") == flops.Peak(312e12, "bf16")
-    assert flops.peak("NVIDIA A100-SXM4-80GB", "fp32") == flops.Peak(156e12, "tf32")
-    assert flops.peak("NVIDIA A100-PCIE-40GB", "fp32", tf32_off=True) == flops.Peak(19.5e12, "fp32")
-    assert flops.peak("Tesla V100-SXM2-32GB", "fp16") == flops.Peak(125e12, "fp16")
-    assert flops.peak("Tesla V100-SXM2-32GB", "bf16") is None
-    assert flops.peak("NVIDIA H100 PCIe", "bf16").flops == 756e12
-    assert flops.peak("NVIDIA H100 NVL", "bf16").flops == 835.5e12
-    assert flops.peak("NVIDIA A100-SXM4-80GB", "int8") is None
-    assert flops.peak("Fabricated CPU @ 2 GHz", "fp32") is None
+    assert gpu_peaks.peak("NVIDIA A100-SXM4-80GB", "bf16") == gpu_peaks.Peak(312e12, "bf16")
+    assert gpu_peaks.peak("NVIDIA A100-SXM4-80GB", "fp32") == gpu_peaks.Peak(156e12, "tf32")
+    peak = gpu_peaks.peak("NVIDIA A100-PCIE-40GB", "fp32", tf32_off=True)
+    assert peak == gpu_peaks.Peak(19.5e12, "fp32")
+    assert gpu_peaks.peak("Tesla V100-SXM2-32GB", "fp16") == gpu_peaks.Peak(125e12, "fp16")
+    assert gpu_peaks.peak("Tesla V100-SXM2-32GB", "bf16") is None
+    assert gpu_peaks.peak("NVIDIA H100 PCIe", "bf16").flops == 756e12
+    assert gpu_peaks.peak("NVIDIA H100 NVL", "bf16").flops == 835.5e12
+    assert gpu_peaks.peak("NVIDIA A100-SXM4-80GB", "int8") is None
+    assert gpu_peaks.peak("Fabricated CPU @ 2 GHz", "fp32") is None
 
 
 def test_mfu_of_a_device_at_its_peak_is_one():
     model = configs.resolved(configs.load("small"))["model"]
     rate = 312e12 / flops.training_flops(model)
-    assert flops.mfu(2 * rate, 2, model, flops.Peak(312e12, "bf16")) == pytest.approx(1.0)
+    assert flops.mfu(2 * rate, 2, model, gpu_peaks.Peak(312e12, "bf16")) == pytest.approx(1.0)

@@ -1,0 +1,41 @@
+"""A check's report as JUnit XML, which CI systems read."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from baselines.output import change
+from baselines.verdicts import Report
+
+_KINDS = {
+    "worse": "failure", "missing": "error", "not comparable": "error", "inconclusive": "skipped",
+}
+
+
+def document(reports: list[Report]) -> bytes:
+    """JUnit XML: one suite a check, one case a metric."""
+    root = ElementTree.Element("testsuites")
+    for report in reports:
+        suite = ElementTree.SubElement(root, "testsuite", name=f"gate {report.baseline.name}")
+        counts = {"failure": 0, "error": 0, "skipped": 0}
+        for verdict in report.verdicts:
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=f"gate.{report.baseline.name}", name=verdict.metric
+            )
+            kind = _KINDS.get(verdict.verdict)
+            if kind is not None:
+                kind = kind if verdict.gates else "skipped"
+                counts[kind] += 1
+                text = " ".join(filter(None, (verdict.verdict, change(verdict), verdict.reason)))
+                ElementTree.SubElement(case, kind, message=_printable(text))
+        suite.attrib |= {
+            "tests": str(len(report.verdicts)), "failures": str(counts["failure"]),
+            "errors": str(counts["error"]), "skipped": str(counts["skipped"]),
+        }
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def _printable(text: str) -> str:
+    """XML 1.0 has no place for control characters, not even escaped ones."""
+    return "".join(c if c >= " " and c not in "\ufffe\uffff" else "?" for c in text)

@@ -1,0 +1,135 @@
+"""Writes small artefacts of one version, for later versions to read: tests/corpus/COMMIT/.
+
+    python tests/corpus/make.py [CHECKOUT]
+
+CHECKOUT (this one unless given) does the work, by its own command line in processes of their
+own; nothing of it is imported here, so that this script outlives what moves in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+EVALUATION = ("--fid", "--protocol", "digits-ddim20-200", "--n-samples", "3", "--steps", "2")
+CONFIG = """\
+name = "corpus"
+
+[model]
+sample_size = 8
+patch_size = 2
+num_layers = 2
+num_attention_heads = 1
+attention_head_dim = 4
+clip_dim = 8
+num_text_tokens = 4
+
+[data]
+num_workers = 0
+
+[optim]
+warmup_steps = 4
+
+[train]
+max_steps = 6
+global_batch_size = 4
+micro_batch_size = 4
+log_steps = 1
+save_steps = 3
+keep_checkpoints = 2
+image_steps = 0
+eval_steps = 0
+
+[ema]
+decay = 0.9
+
+[eval]
+batch_size = 2
+decode_batch_size = 2
+"""
+
+
+def write_data(directory: Path) -> None:
+    """Four images a split, with one or two captions each, in coco256_features' format."""
+    draw = np.random.Generator(np.random.Philox(17))
+    for split in ("train", "val"):
+        (directory / split).mkdir(parents=True)
+        for image in range(4):
+            _save(directory / split / f"{image}.npy", draw.standard_normal((8, 8, 8)))
+            for caption in range(1 + image % 2):
+                _save(directory / split / f"{image}_{caption}.npy", draw.standard_normal((4, 8)))
+    _save(directory / "empty_context.npy", np.zeros((4, 8)))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    np.save(path, array.astype(np.float32))
+
+
+def evaluation_data(data: Path, reference: Path, checkout: Path, place: Path) -> Path:
+    """A data directory that an evaluation can use: `data` with VAE, classifier and reference."""
+    (features,) = checkout.glob("harness/**/features.safetensors")
+    shutil.copytree(data, place)
+    shutil.copytree(checkout / "tests" / "assets" / "vae", place / "vae")
+    shutil.copyfile(features, place / "features.safetensors")
+    shutil.copyfile(reference, place / "reference.npz")
+    return place
+
+
+def make(checkout: Path, place: Path) -> None:
+    """Have `checkout` write the artefacts into `place`."""
+    def harness(*arguments: str) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "harness", *arguments], cwd=place, check=True,
+            env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
+        )
+
+    write_data(place / "data")
+    (place / "corpus.toml").write_text(CONFIG)
+    harness("data", "pack", "data", "-o", "packed")
+    harness("data", "digits", "digits")  # for its reference.npz: statistics of real images
+    shutil.copyfile(place / "digits" / "reference.npz", place / "reference.npz")
+    evaluation_data(place / "data", place / "reference.npz", checkout, place / "whole")
+    runs = [f"run{number}" for number in range(3)]
+    for run in runs:
+        harness("train", "corpus.toml", "--data", "data", "--output-dir", run)
+        harness("eval", run, *EVALUATION, "--data", "whole")
+    shutil.copytree(place / "run0", place / "run")
+    for run in runs:
+        call_pinned(place / run / "run.json")
+    harness("baseline", "record", *runs, "--name", "baseline", "--dir", ".")
+
+
+def call_pinned(path: Path) -> None:
+    """Have run.json say what a shipped config's does: those runs are too large to keep, and the
+    gate takes no others."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pinned": True}))
+
+
+def main(checkout: Path) -> Path:
+    said = subprocess.run(
+        ["git", "rev-parse", "--short=7", "HEAD"], cwd=checkout, check=True, capture_output=True,
+        text=True,
+    )
+    folder = HERE / said.stdout.strip()
+    folder.mkdir()
+    with tempfile.TemporaryDirectory(prefix="corpus-") as temporary:
+        place = Path(temporary)
+        make(checkout, place)
+        for name in ("corpus.toml", "reference.npz", "baseline.json"):
+            shutil.copyfile(place / name, folder / name)
+        for name in ("data", "packed", "run"):
+            unneeded = shutil.ignore_patterns("lock", ".*")
+            shutil.copytree(place / name, folder / name, ignore=unneeded)
+    return folder
+
+
+if __name__ == "__main__":
+    print(main(Path(sys.argv[1] if len(sys.argv) > 1 else HERE.parents[1]).resolve()))
