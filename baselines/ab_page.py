@@ -112,8 +112,8 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 def _draw(result: Result) -> bytes:
     """The relative difference of the losses by step; steps of the same bits are at the bottom."""
     axes = markdown_plots.blank("|loss of B - loss of A| / |loss of A|")
-    steps, apart = zip(*result.drift.steps, strict=True)
-    apart = [one if math.isfinite(one) else math.nan for one in apart]
+    steps, gaps = zip(*result.drift.steps, strict=True)
+    apart = [one if math.isfinite(one) else math.nan for one in gaps]
     axes.plot(steps, apart, color=palette.COLOURS[0], marker="o", markersize=3, linewidth=1.2)
     if any(one > 0 for one in apart):
         axes.set_yscale("symlog", linthresh=min(one for one in apart if one > 0))

@@ -183,7 +183,7 @@ def _loss_curve(run: runs.Run, step: int) -> list[tuple[int, str]]:
     """Lines that every run of this config has: step 1 and the multiples of log_steps."""
     every = run.info["config"]["train"]["log_steps"]
     lines = (line for line in run.metrics() if line["step"] <= step)
-    curve = [(line["step"], line.get("loss_hex")) for line in lines
+    curve = [(line["step"], line.get("loss_hex", "")) for line in lines
              if line["step"] == 1 or line["step"] % every == 0]
     for at, text in curve:
         try:

@@ -109,7 +109,7 @@ def markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def annotations(report: Report) -> list[str]:
+def github_lines(report: Report) -> list[str]:
     """GitHub workflow commands: errors, warnings for what is inconclusive, notices."""
     found = []
     for verdict in report.verdicts:

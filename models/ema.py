@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import paddle
@@ -13,7 +14,7 @@ from harness.base.errors import DataError
 from models.cpu import kernels, row_threads
 
 # A model, or its weights by structured name.
-Weights = nn.Layer | Mapping[str, paddle.Tensor]
+Weights = Any  # nn.Layer | Mapping[str, paddle.Tensor]; paddle has no types
 
 
 class EMA:

@@ -104,7 +104,8 @@ class UViT(nn.Layer):
             if conv
             else None
         )
-        self.tome = self._traced = None
+        self.tome: list[tome.TokenMerging] | None = None
+        self._traced: Traced | None = None
         self.set_attention(attention)
         self.init_weights(np.random.Generator(np.random.Philox(key=0)))
 

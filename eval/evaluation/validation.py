@@ -46,11 +46,13 @@ def validation_loss(
             last = min(first + batch_size, images)
             latents, noise = _draw(captions, range(first, last), latent_scale)
             context = captions.contexts(first, last)
-            arrays = [pad(a, batch_size) for a in (latents, noise, context)]
+            padded = [pad(a, batch_size) for a in (latents, noise, context)]
             for column, n in enumerate(levels):
-                losses[first:last, column] = _losses(model, *arrays, n, schedule)[: last - first]
+                found = _losses(model, padded[0], padded[1], padded[2], n, schedule)
+                losses[first:last, column] = found[: last - first]
     # Every entry is one process's loss and the others' zeros: the sum is exact.
-    losses = sum(world.gather(losses.reshape(-1))).reshape(losses.shape)
+    shares: list[Any] = world.gather(losses.reshape(-1))
+    losses = sum(shares).reshape(losses.shape)
     each = losses.mean(axis=1)
     return {
         "loss": float(each.mean()),

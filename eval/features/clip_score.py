@@ -70,7 +70,8 @@ def prepare(image: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     scale = size / min(height, width)
     resized = (max(size, round(width * scale)), max(size, round(height * scale)))
-    pixels = np.asarray(Image.fromarray(image).resize(resized, Image.BICUBIC), np.float32)
+    scaled = Image.fromarray(image).resize(resized, Image.Resampling.BICUBIC)
+    pixels = np.asarray(scaled, np.float32)
     top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
     pixels = pixels[top : top + size, left : left + size] / np.float32(255)
     return ((pixels - MEAN) / STD).transpose(2, 0, 1)

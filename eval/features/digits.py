@@ -158,7 +158,7 @@ class DigitsFeatures:
 
 def _parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
     import numpy as np
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError  # type: ignore[attr-defined]  # its types lack it
     from safetensors.numpy import load
 
     try:

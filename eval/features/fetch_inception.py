@@ -80,9 +80,12 @@ def _no_network(url: str, reason: str) -> EnvironmentFault:
 def _store(response, part: Path, begun: int, total: int) -> None:
     mode = "ab" if begun else "wb"
     progress = Progress(total, "Inception weights", start=begun, unit="B")
-    with files.writing(part), open(part, mode) as file, progress:
+    with files.writing(part):
+        file = open(part, mode)
+    with file, progress:
         for chunk in response.iter_content(_CHUNK):
-            file.write(chunk)
+            with files.writing(part):  # around the writing alone: requests' errors are OSErrors too
+                file.write(chunk)
             progress.advance(len(chunk))
 
 

@@ -46,4 +46,4 @@ def coco256(pixels: np.ndarray, size: int = 256) -> np.ndarray:
     top, left = (height - side) // 2, (width - side) // 2
     # The official code slices to (height + side) // 2: for odd differences the same square.
     square = pixels[top : (height + side) // 2, left : (width + side) // 2]
-    return np.asarray(Image.fromarray(square).resize((size, size), Image.LANCZOS))
+    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))

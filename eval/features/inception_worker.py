@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def main() -> None:
         return
     for line in sys.stdin:
         message = json.loads(line)
-        say(_answer(lambda message=message: served[0].request(message)))
+        say(_answer(partial(served[0].request, message)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -247,7 +248,9 @@ def save(
 
     `count`, and `features` [n, d] if given, are stored beside them; others ignore these.
     """
-    extra = {} if statistics.count is None else {"count": np.int64(statistics.count)}
+    extra: dict[str, Any] = {}
+    if statistics.count is not None:
+        extra["count"] = np.int64(statistics.count)
     if features is not None:
         extra["features"] = np.asarray(features, np.float32)
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:

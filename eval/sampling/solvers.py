@@ -90,7 +90,7 @@ def dpm_solver(
     would need; that is how the code is, and 50 such steps are what the figures were made with.
     """
     schedule = VPSchedule(alphas_cumprod)
-    times = np.linspace(1.0, 1.0 / schedule.count, num_inference_steps + 1)
+    times: Any = np.linspace(1.0, 1.0 / schedule.count, num_inference_steps + 1)
 
     def data_prediction(x: Any, time: float) -> Any:
         alpha, sigma, _ = schedule(time)

@@ -56,4 +56,4 @@ def _call(number: int, turn: int) -> None:
             return
         _again = True
         # A true one: a call that sleeps would not hear of `_thread.interrupt_main`.
-        signal.pthread_kill(threading.main_thread().ident, number)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)

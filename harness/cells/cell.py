@@ -101,7 +101,7 @@ def train(cell: Cell, *, retries: int = 0) -> Ended:
         return Ended(str(cell.directory), 0, "")
     options = ["--output-dir", _absolute(cell.directory), "--no-eval"]
     for name, value in (("--seed", cell.seed), ("--until", cell.until)):
-        options += [] if value is None else [name, value]
+        options += [] if value is None else [name, str(value)]
     for override in cell.overrides:
         options += ["--set", override]
     for left in range(retries, -1, -1):

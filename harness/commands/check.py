@@ -50,7 +50,7 @@ def command(
         with files.writing(junit):
             files.atomic_write_bytes(junit, junit_output.document([report]))
     if github:
-        _github(output.markdown(report), output.annotations(report))
+        _github(output.markdown(report), output.github_lines(report))
     if (record_command := output.rerecord(report)) and not as_json:
         click.echo(f"improved; to make this the baseline: {record_command}")
     if report.outcome == "inconclusive":

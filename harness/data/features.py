@@ -38,8 +38,8 @@ class Split:
 
     directory: Path
     captions: tuple[int, ...]
-    moments_shape: tuple[int, int, int]
-    context_shape: tuple[int, int]
+    moments_shape: tuple[int, ...]
+    context_shape: tuple[int, ...]
 
     form = "plain"
     context_dtype = "float32"
@@ -171,13 +171,13 @@ def file_name(image: int, caption: int = -1) -> str:
     return f"{image}.npy" if caption < 0 else f"{image}_{caption}.npy"
 
 
-def empty_context(directory: Path, context_shape: tuple[int, int]) -> np.ndarray:
+def empty_context(directory: Path, context_shape: tuple[int, ...]) -> np.ndarray:
     """Text features of the empty caption, float32 [T, D]: what a dropped condition becomes."""
     path = Path(directory) / "empty_context.npy"
     return _finite(files.load_npy(path, dtype="float32", shape=context_shape), path)
 
 
-def run_vis(directory: Path, context_shape: tuple[int, int]) -> tuple[list[str], np.ndarray]:
+def run_vis(directory: Path, context_shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
     """The prompts that are sampled while training: texts, and contexts float32 [N, T, D]."""
     read = [read_prompt(path, context_shape) for path in run_vis_files(Path(directory))]
     contexts = [context for _, context in read]
@@ -191,7 +191,7 @@ def run_vis_files(directory: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.stem))
 
 
-def read_prompt(path: Path, context_shape: tuple[int, int]) -> tuple[str, np.ndarray]:
+def read_prompt(path: Path, context_shape: tuple[int, ...]) -> tuple[str, np.ndarray]:
     """One run_vis file: the prompt and its context, float32 [T, D]; DataError if it is not that."""
     entry = files.load_object_npy(path)
     if len(entry) != 2 or not isinstance(entry[0], str):

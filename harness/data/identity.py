@@ -14,6 +14,7 @@ from harness import files
 from harness.base.errors import HarnessError
 from harness.data.digests import data_digest, row_checksum
 from harness.data.features import Split
+from harness.data.packed import PackedSplit
 from harness.data.samples import Source
 
 RECORD = "digest.json"  # written by `harness data check --full` beside the plain form
@@ -50,7 +51,8 @@ def describe(directory: Path, source: Source) -> dict[str, Any]:
     """
     split = source.split
     digest = (
-        data_digest(split.digest, source.empty) if split.form == "packed" else recorded(directory)
+        data_digest(split.digest, source.empty) if isinstance(split, PackedSplit)
+        else recorded(directory)
     )
     return {
         "directory": str(Path(directory).resolve()),

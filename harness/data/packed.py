@@ -231,8 +231,8 @@ class PackedSplit(Split):
 
 
 def open_split(
-    directory: Path, split: str, *, moments_shape: tuple[int, int, int],
-    context_shape: tuple[int, int],
+    directory: Path, split: str, *, moments_shape: tuple[int, ...],
+    context_shape: tuple[int, ...],
 ) -> PackedSplit:
     """Open a packed split; DataError if it is damaged or of other shapes than asked for."""
     found = manifest(directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -19,7 +19,7 @@ AHEAD_BYTES = 256 << 20
 def prefetch(
     source: Source, parts: Iterator[tuple[int, range]], workers: int,
     *, ahead_bytes: int = AHEAD_BYTES,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches for (step, sample numbers) in order, drawn ahead on `workers` threads.
 
     At most `workers` batches, and `ahead_bytes`, are drawn ahead of the consumer.

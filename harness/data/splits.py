@@ -9,8 +9,8 @@ from harness.data.features import Split, count_captions, list_features
 
 
 def open_split(
-    directory: Path, split: str, *, moments_shape: tuple[int, int, int],
-    context_shape: tuple[int, int],
+    directory: Path, split: str, *, moments_shape: tuple[int, ...],
+    context_shape: tuple[int, ...],
 ) -> Split:
     """Open a split in either form; its numbering has no gap.
 

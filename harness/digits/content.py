@@ -55,7 +55,8 @@ def load() -> tuple[np.ndarray, np.ndarray]:
     # 17 grey levels, 0 is paper; PIL's bicubic works in fixed point on 8-bit images
     paper = 255 - np.rint(source.images * (255 / 16)).astype(np.uint8)
     size = (SIZE, SIZE)
-    large = [np.asarray(Image.fromarray(image).resize(size, Image.BICUBIC)) for image in paper]
+    bicubic = Image.Resampling.BICUBIC
+    large = [np.asarray(Image.fromarray(image).resize(size, bicubic)) for image in paper]
     return np.stack(large), source.target.astype(np.int64)
 
 

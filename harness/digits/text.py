@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def words() -> list[str]:
 def merges(vocabulary: list[str]) -> list[tuple[str, str]]:
     """Byte-pair encoding (Sennrich et al. 2016) run until every word is one token."""
     spelt = [[*word[:-1], word[-1] + "</w>"] for word in vocabulary]
-    found = []
+    found: list[Any] = []
     while True:
         pairs = Counter(pair for word in spelt for pair in pairwise(word))
         if not pairs:

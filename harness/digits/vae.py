@@ -179,7 +179,7 @@ def distort(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
          [zoom * np.sin(turn), zoom * np.cos(turn), shift[1]]]
     ).transpose(2, 0, 1)
     maps[rng.random(count) < 0.4] = np.eye(3)[:2]
-    grid = F.affine_grid(torch.from_numpy(maps).float(), images.shape, align_corners=False)
+    grid = F.affine_grid(torch.from_numpy(maps).float(), list(images.shape), align_corners=False)
     return 1 - F.grid_sample(1 - images, grid, align_corners=False)
 
 

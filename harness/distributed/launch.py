@@ -60,7 +60,7 @@ class Job:
 
     @property
     def meets_in_etcd(self) -> bool:
-        return bool(self.master) and self.master.startswith(rendezvous.ETCD)
+        return (self.master or "").startswith(rendezvous.ETCD)
 
 
 class RankDied(EnvironmentFault):
@@ -133,7 +133,7 @@ def _run_once(job: Job, folder: Path) -> str | HarnessError:
         # More threads than cores: those that wait must leave the core to one that works.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    if job.nnodes > 1:
+    if job.nnodes > 1 and job.master:
         # Gloo takes the address that this machine's name has, which may be the loopback's.
         interface = rendezvous.find(job.master, job.ips, job.nnodes).interface()
         if interface:

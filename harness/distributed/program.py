@@ -25,6 +25,7 @@ class _Signal(BaseException):
 _signals: list[str] = []  # names of those that came
 _AT_ONCE = 2.0  # seconds in which a second signal is the same request: of a group, of a parent
 _first = 0.0
+_STDOUT = 1
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -78,13 +79,13 @@ def run(command: Callable[[], object]) -> None:
 def _reader_has_gone() -> bool:
     """Whether stdout is a pipe that nobody reads: another broken pipe is no reason to end well."""
     poll = select.poll()
-    poll.register(sys.__stdout__, 0)
+    poll.register(_STDOUT, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _drop_output() -> None:
     """Let nothing that stdout still holds be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
 
 
 def _end(code: int, message: str) -> None:

@@ -232,5 +232,5 @@ def _size(path: Path) -> int:
 
 def _cause(error: BaseException) -> str:
     while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+        error = error.__cause__ or error.__context__
     return str(error) or type(error).__name__

@@ -268,7 +268,7 @@ def load_object_array(data: Any, path: Path | str) -> list[Any]:
     array = load(data, path)
     if not isinstance(array, np.ndarray) or array.dtype != object or array.ndim != 1:
         raise DataError(f"{path} is not a one-dimensional object array")
-    elements = []
+    elements: list[Any] = []
     for element in array:
         if isinstance(element, np.ndarray) and not element.dtype.hasobject:
             elements.append(np.asarray(element))

@@ -229,7 +229,7 @@ def _conclude(report: Report) -> None:
     )
     empty = features.empty_context(report.directory, report.context_shape)
     report.sampled_digest = identity.sampled_digest(split, empty)
-    if report.form == "packed":
+    if isinstance(split, packed.PackedSplit):
         report.digest = digests.data_digest(split.digest, empty)
     elif report.full:
         report.digest = digests.data_digest(report.splits["train"]["digest"], empty)

@@ -23,7 +23,8 @@ from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress
 from harness.base.wording import counted
 from harness.data import features
-from harness.preparation import annotations, images
+from harness.preparation import annotations as captioned
+from harness.preparation import images
 from harness.preparation.annotations import Item
 
 _DECODERS = 8  # threads; images are decoded without Python's lock
@@ -81,7 +82,7 @@ def begin(job: Job) -> list[Item]:
     UsageError if the output was begun with something else, DataError listing how
     many images are missing.
     """
-    items = annotations.read(job.captions)
+    items = captioned.read(job.captions)
     missing = [i.file for i in items if not (job.images / i.file).is_file()]
     if missing:
         raise DataError(

@@ -34,8 +34,8 @@ class Packing:
 
     source: Path
     target: Path
-    moments_shape: tuple[int, int, int]
-    context_shape: tuple[int, int]
+    moments_shape: tuple[int, ...]
+    context_shape: tuple[int, ...]
     context_dtype: str
     shard_bytes: int
 
@@ -84,7 +84,7 @@ def _refuse(source: Path, target: Path, context_dtype: str) -> None:
         raise UsageError(f"{target} is inside {source}", remedy="give another -o")
 
 
-def shapes(source: Path) -> tuple[tuple[int, int, int], tuple[int, int]]:
+def shapes(source: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of moments and contexts, read off 0.npy and empty_context.npy."""
     first = next((s for s in ("train", "val") if (source / s).is_dir()), "train")
     if not (source / first).is_dir():

@@ -67,7 +67,7 @@ def _unpack(archive: Path, work: Path, moments_shape: tuple[int, ...],
     try:
         with tarfile.open(archive, "r:") as tar:
             for number, member in enumerate(tar):
-                tar.members = []  # it would keep half a million of them
+                tar.members = []  # type: ignore[attr-defined]  # else it keeps half a million
                 name = _safe_name(member, archive)
                 if name and not (number < done and _size(work / name) == member.size):
                     _extract(tar, member, work / name, archive, check)

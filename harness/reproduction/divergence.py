@@ -51,7 +51,8 @@ def tensors(
     Each difference: `name`, and either `what` (missing, shape, dtype) or `elements` (how
     many have other bits), `of`, `largest` (absolute) and `relative` (L2). Largest first.
     """
-    found, square, norm = [], 0.0, 0.0
+    found: list[dict[str, Any]] = []
+    square, norm = 0.0, 0.0
     for name in sorted(a.keys() | b.keys()):
         if what := _misfit(a.get(name), b.get(name)):
             found.append({"name": name, "what": what})

@@ -149,7 +149,7 @@ class Trainer:
     def state(self) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
         """(parts, state) for a checkpoint: copies, float32, the same whatever the world."""
         optimizer = self.optimizer.state()
-        moments = {}
+        moments: dict[str, Any] = {}
         for k in ("moment1", "moment2"):
             own = {n.removeprefix(f"{k}."): a for n, a in optimizer.items() if n.startswith(k)}
             moments |= {f"{k}.{n}": a for n, a in self._whole(own).items()}

@@ -75,10 +75,10 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
     import numpy as np
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, safe_open  # type: ignore[attr-defined]
 
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:  # type: ignore[attr-defined]
             torch = (file.metadata() or {}).get("format") == "pt"
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -64,7 +65,7 @@ def _bytes(value: float) -> str:
     return f"{value / 2**30:.2f} GiB"
 
 
-_WRITE = {
+_WRITE: dict[str, Callable[[Any], str]] = {
     "text": short,
     "id": str,
     "flag": lambda v: "yes" if v else "no",

@@ -6,6 +6,7 @@ Curves carry steps and device-hours, so that the page can switch between the two
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def curve_charts(report: Report) -> list[dict[str, Any]]:
             metric, digest = column.metric, column.protocol.digest
             charts.append(_curve_chart(
                 report, column.key, column.heading,
-                lambda r, m=metric, d=digest: thinning.evaluations(r, m, d), True,
+                partial(thinning.evaluations, metric=metric, protocol_digest=digest), True,
                 share=metric in figure_protocols.SHARES,
             ))  # fmt: skip
     return [chart for chart in charts if chart["series"]]
@@ -138,7 +139,7 @@ def _scatter(
             "y": _number(value_y), "shown_x": number_formats.text(value_x, x.kind),
             "shown_y": number_formats.text(value_y, y.kind), "apart": "; ".join(why),
         })  # fmt: skip
-    alike = [(p["x"], p["y"]) for p in points if not p["apart"]]
+    alike: list[Any] = [(p["x"], p["y"]) for p in points if not p["apart"]]
     return {
         "kind": "scatter", "key": f"{y.key} over {x.key}", "title": title, "points": points,
         "x": x.heading, "y": y.heading, "x_kind": x.kind, "y_kind": y.kind,

@@ -42,7 +42,8 @@ def training(record: Record, name: str, points: int) -> Curve | None:
     lines = -(-int(kept.sum()) // points)
     if lines == 1:
         return Curve(steps, hours, values[kept])
-    return Curve(*(_bucket_means(part, lines) for part in (steps, hours, values[kept])), lines)
+    means = [_bucket_means(part, lines) for part in (steps, hours, values[kept])]
+    return Curve(means[0], means[1], means[2], lines)
 
 
 def _bucket_means(values: np.ndarray, size: int) -> np.ndarray:

@@ -58,12 +58,12 @@ def test_junit_counts(reports, case, failures, errors, skipped):
 
 
 def test_github_annotations(reports):
-    (line,) = output.annotations(reports["slow"])
+    (line,) = output.github_lines(reports["slow"])
     assert line.startswith("::error title=small-cpu%3A throughput worse::-")
     assert "%25" in line and "\n" not in line
-    assert [line[:9] for line in output.annotations(reports["noisy"])] == ["::warning"]
-    assert [line[:8] for line in output.annotations(reports["fast"])] == ["::notice"]
-    assert output.annotations(reports["good"]) == []
+    assert [line[:9] for line in output.github_lines(reports["noisy"])] == ["::warning"]
+    assert [line[:8] for line in output.github_lines(reports["fast"])] == ["::notice"]
+    assert output.github_lines(reports["good"]) == []
 
 
 def test_an_improvement_comes_with_the_command_that_records_it(reports):

@@ -50,7 +50,7 @@ class _Archive:
     def __init__(self, archive: zipfile.ZipFile, path: Path):
         self.archive, self.path = archive, path
         self.size = path.stat().st_size
-        self.storages: dict[str, np.ndarray] = {}
+        self.storages: dict[str, Any] = {}
         pickles = [n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1:
             raise DataError(
