@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import files
 from harness.base.errors import DataError, UsageError
+from harness.base.wording import shown
 from reports.reading import run_records as reading
 from reports.reading.run_records import Record
 from reports.tables import comparison_tables
@@ -55,7 +56,7 @@ def _reference(found: list[Record], wanted: str | Path | None) -> Record:
         return found[0]
     path = Path(wanted).resolve()
     for record in found:
-        if record.label == str(wanted) or record.run.directory.resolve() == path:
+        if record.label == shown(wanted) or record.run.directory.resolve() == path:
             return record
     raise UsageError(
         f"--reference {wanted} is not among the runs of this report",

@@ -8,6 +8,7 @@ blocks; the one that leads reads them all, in order, so the figures are the same
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -301,5 +302,5 @@ def folder_digest(folder: Path, what: str, option: str) -> str:
         )
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "."):
-        digest.update(f"{path.name}\0{files.sha256_file(path)}\n".encode())
+        digest.update(os.fsencode(f"{path.name}\0{files.sha256_file(path)}\n"))
     return digest.hexdigest()

@@ -35,7 +35,7 @@ def evaluate_run(
     for seed in range(protocol.seed, protocol.seed + repeats):
         variant = protocols.reseeded(protocol, seed)
         task = Task(
-            config, variant, data or data_of(run), run.evaluation(step, variant.name), step,
+            config, variant, data or run.data_directory, run.evaluation(step, variant.name), step,
             vae=vae, reference=reference, weights=weights, clip=clip, world=world,
         )
         results.append(evaluate(task, ema, manifest["ema_digest"]))
@@ -75,7 +75,8 @@ def loss_of_run(
     """The validation loss alone, of the same images and noise as `evaluate_run`'s."""
     step, _, ema = load_ema(run, step)
     world = world or World.alone()
-    task = Task(run.config, protocol, data or data_of(run), run.evaluations, step, world=world)
+    data = data or run.data_directory
+    task = Task(run.config, protocol, data, run.evaluations, step, world=world)
     loss = validation_loss(task, open_captions(task), make_model(run.config, ema))
     if not world.leads:
         return None
@@ -83,11 +84,6 @@ def loss_of_run(
         "run": str(run.directory), "step": step, "protocol_name": protocol.name,
         "metrics": {"val_loss": loss["loss"]}, "validation": loss,
     }
-
-
-def data_of(run: runs.Run) -> Path:
-    """The data directory that the run was trained on."""
-    return Path(run.info["data"]["directory"])
 
 
 def load_ema(

@@ -68,7 +68,7 @@ def open_run(
 ) -> Pipeline:
     """A run's EMA weights, with the VAE and text encoder beside its data unless given."""
     _, _, ema = load_ema(run, step)
-    config, data = run.config, data or Path(run.info["data"]["directory"])
+    config, data = run.config, data or run.data_directory
     model = UViT(**config.model.model_dump())
     weights.load_own(model, ema, str(run.directory))
     diffusion = config.diffusion

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -73,6 +74,8 @@ def prepare(
     A value that the user exported wins, except the thread count asked for here.
     """
     keep_freed_memory()
+    # paddlenlp says of each file where it was saved. A filter stays when it sets its level.
+    logging.getLogger("PaddleNLP").addFilter(_worth_saying)
     # paddlenlp imports distutils before setuptools; nothing a user could do about it.
     warnings.filterwarnings("ignore", message="Setuptools is replacing distutils")
     if "paddle" in sys.modules:
@@ -87,6 +90,10 @@ def prepare(
     if deterministic and has_gpu_build():
         for name, value in _DETERMINISTIC_GPU.items():
             os.environ.setdefault(name, value)
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 def keep_freed_memory() -> None:

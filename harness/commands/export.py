@@ -38,7 +38,7 @@ def command(
     environment.require_paddle()
     from harness.conversion import exporting
 
-    data = Path(found.info["data"]["directory"])
+    data = found.data_directory
     plan = exporting.Plan(
         found, output_dir, vae or data / "vae", text_encoder or data / "text_encoder", tokenizer,
         model_max_length, format_, step, weights,

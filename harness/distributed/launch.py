@@ -28,7 +28,7 @@ from harness.base import insist
 from harness.base.environment import default_threads, has_gpu_build
 from harness.base.errors import EnvironmentFault, HarnessError, Interrupted, UsageError
 from harness.base.progress import say
-from harness.distributed import process_group, rank_reports, rendezvous
+from harness.distributed import paddle_launcher, process_group, rank_reports, rendezvous
 
 _GRACE = 60.0  # seconds for workers to finish a step and save after a signal
 
@@ -116,7 +116,7 @@ def command(job: Job, logs: Path) -> list[str]:
     if job.devices:
         options += ["--devices", job.devices]
     script = str(Path(__file__).parents[1] / "__main__.py")
-    return [sys.executable, "-m", "paddle.distributed.launch", *options, script, *job.arguments]
+    return [sys.executable, "-m", paddle_launcher.__name__, *options, script, *job.arguments]
 
 
 def _run_once(job: Job, folder: Path) -> str | HarnessError:
@@ -142,7 +142,7 @@ def _run_once(job: Job, folder: Path) -> str | HarnessError:
         process = subprocess.Popen(
             command(job, logs), env=environment, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=functools.partial(process_group.die_with_parent, signal.SIGTERM),
+            preexec_fn=functools.partial(process_group.die_with_parent, paddle_launcher.END),
         )
     with _forwarding(process) as asked, _echo(logs / "workerlog.0"):
         code = process.wait()
@@ -219,7 +219,7 @@ def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             _signal_workers(process, signal.SIGTERM)
             threading.Thread(target=_end_after, args=(process,), daemon=True).start()
         else:
-            process.terminate()
+            process.send_signal(paddle_launcher.END)
 
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -231,7 +231,7 @@ def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         for number, handler in former.items():
             signal.signal(number, handler)
         if process.poll() is None:
-            process.terminate()
+            process.send_signal(paddle_launcher.END)
 
 
 def _signal_workers(launcher: subprocess.Popen[bytes], number: int) -> None:
@@ -246,14 +246,14 @@ def _signal_workers(launcher: subprocess.Popen[bytes], number: int) -> None:
         for child in children:
             child.send_signal(number)
         if not children:
-            launcher.send_signal(number)
+            launcher.send_signal(paddle_launcher.END)
 
 
 def _end_after(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(_GRACE)
     except subprocess.TimeoutExpired:
-        process.terminate()
+        process.send_signal(paddle_launcher.END)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ Imports next to nothing: the command line starts with it.
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import os
 import select
 import signal
@@ -45,6 +47,7 @@ def _interrupt(number: int, _frame: object) -> None:
 def run(command: Callable[[], object]) -> None:
     """Run a program of ours; expected errors are one line on stderr and an exit code."""
     try:
+        _print_any_path()
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job
                 signal.signal(number, _interrupt)
@@ -74,6 +77,18 @@ def run(command: Callable[[], object]) -> None:
             _end(5, f"error: {error.strerror}; free some space and run the same command again")
         _tell_launcher(1, f"{type(error).__name__}: {error}")
         raise
+
+
+def _print_any_path() -> None:
+    """Have stdout take every path, as the bytes that it is; by default the locale C has none else.
+
+    stderr shows what it cannot encode by its number, as it is.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        ascii_only = codecs.lookup(sys.stdout.encoding).name == "ascii"
+        sys.stdout.reconfigure(
+            encoding="utf-8" if ascii_only else None, errors="surrogateescape"
+        )
 
 
 def _reader_has_gone() -> bool:

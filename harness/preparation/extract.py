@@ -127,7 +127,7 @@ def _folder_digest(folder: Path) -> str:
                                remedy="name a folder with config.json and weights")
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        digest.update(f"{path.name} {files.sha256_file(path)}\n".encode())
+        digest.update(os.fsencode(f"{path.name} {files.sha256_file(path)}\n"))
     return digest.hexdigest()
 
 

@@ -101,7 +101,7 @@ def _source(
     run: runs.Run, config: configs.Config, directory: Path | None, report: dict[str, Any]
 ) -> data.Source:
     recorded = run.info.get("data") or {}
-    directory = directory or Path(recorded.get("directory") or Path("data") / config.data.dataset)
+    directory = directory or run.data_directory
     source = data.open_source(config, run.seed, directory)
     digest = data.describe(directory, source)["sampled_digest"]
     if recorded.get("sampled_digest") not in (None, digest):

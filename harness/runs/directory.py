@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +64,14 @@ class Run:
         """The step that training began after: 0, or that of imported weights."""
         step = (self.info.get("imported") or {}).get("step", 0)
         return step if type(step) is int else 0
+
+    @property
+    def data_directory(self) -> Path:
+        """Where the data lay that the run was trained on; data/DATASET where that is not known."""
+        recorded = (self.info.get("data") or {}).get("directory")
+        # As this locale's Python names it: the one that wrote it down may have had another.
+        named = recorded and os.fsdecode(recorded.encode("utf-8", "surrogateescape"))
+        return Path(named or Path("data") / self.config.data.dataset)
 
     @property
     def metrics_file(self) -> Path:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from harness import files, runs
 from harness.base.errors import DataError
+from harness.base.wording import shown
 from reports.reading import fast_lines
 from reports.reading.figure_protocols import Protocol
 
@@ -163,7 +164,7 @@ def _labels(directories: list[Path]) -> list[str]:
     parts = [directory.resolve().parts for directory in directories]
     depth = [1] * len(parts)
     while True:
-        names = ["/".join(p[-d:]) for p, d in zip(parts, depth, strict=True)]
+        names = [shown("/".join(p[-d:])) for p, d in zip(parts, depth, strict=True)]
         again = [i for i, name in enumerate(names) if names.count(name) > 1]
         if not again:
             return names

@@ -14,6 +14,7 @@ import pandas as pd
 
 from harness import runs
 from harness.base.errors import UsageError
+from harness.base.wording import shown
 from reports.reading import run_records
 from reports.tables import changepoints, columns, comparison_tables
 
@@ -39,8 +40,8 @@ SERIES = ["config", "digest", "device", "kernels", "figure"]
 def read(folder: Path) -> History:
     """Read every night under `folder`; UsageError if there is none."""
     nights = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    found = {night.name: sorted(p.parent for p in night.rglob("run.json")) for night in nights}
-    found = {night: paths for night, paths in found.items() if paths}
+    found = {night: sorted(p.parent for p in night.rglob("run.json")) for night in nights}
+    found = {shown(night.name): paths for night, paths in found.items() if paths}
     if not found:
         raise UsageError(
             f"--history {folder} holds no nights",

@@ -92,6 +92,9 @@ def test_bad_input_is_one_line(tmp_path, pictures):
     assert_one_line_error(
         harness("fid", pictures / "a", tmp_path / "empty", **home), 4, "no images"
     )
+    process = harness("stats", tmp_path / "empty", "-o", tmp_path / "out.npz", **home)
+    assert_one_line_error(process, 4, f"{tmp_path / 'empty'} holds no images")
+    assert not list(tmp_path.glob("out*"))
     assert_one_line_error(harness("fid", pictures / "a", tmp_path / "none", **home), 2, "neither")
     np.savez(tmp_path / "nan.npz", mu=np.full(3, np.nan), sigma=np.eye(3))
     nan = tmp_path / "nan.npz"

@@ -285,6 +285,7 @@ def test_a_unet_config_that_lies_costs_an_error_only(exported, tmp_path, key, va
 def test_the_command(run, tmp_path):
     done = harness("export", run.directory, "-o", tmp_path / "out")
     assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "out"), done.stderr
+    assert done.stderr == ""  # paddlenlp would tell of each file
     assert (tmp_path / "out" / "bert" / "config.json").is_file()
     failed = harness("export", tmp_path / "out", "-o", tmp_path / "other")
     assert_one_line_error(failed, 2, "is not a run")

@@ -22,7 +22,7 @@ ETCD = Job(("train", "small"), nproc=8, nnodes=2, master="etcd://127.0.0.1:2379"
 
 def options(job):
     found = launch.command(job, Path("logs"))
-    assert found[:3] == [sys.executable, "-m", "paddle.distributed.launch"]
+    assert found[:3] == [sys.executable, "-m", "harness.distributed.paddle_launcher"]
     script = found.index(str(Path(launch.__file__).parents[1] / "__main__.py"))
     assert tuple(found[script + 1 :]) == job.arguments
     return dict(zip(found[3:script:2], found[4:script:2], strict=True))
@@ -184,7 +184,7 @@ def test_each_worker_s_features_are_made_on_its_own_gpu(monkeypatch):
 
 ENDS_WELL = """
 import os, pathlib, signal, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 os.kill(os.getppid(), signal.SIGTERM)
 time.sleep(0.5)
 pathlib.Path(os.environ["{folder}"], "result").write_text("runs/x")

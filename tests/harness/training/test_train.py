@@ -1,5 +1,6 @@
 """Training as a user runs it: whole processes on real files."""
 
+import contextlib
 import json
 import signal
 import time
@@ -7,8 +8,10 @@ import time
 import pytest
 
 from harness import runs
+from harness.base.errors import Interrupted
 from harness.runs import checkpoints
-from harness.training.train import micro_batches
+from harness.training.step import Trainer
+from harness.training.train import Hooks, Plan, micro_batches, train
 from tests import command
 from tests.command import assert_one_line_error, harness
 from tests.fixtures import tiny_config, write_features, write_tiny_config
@@ -219,3 +222,25 @@ def test_until_stops_early_and_the_run_goes_on_to_the_same_bits(config, features
     assert one.metrics_file.read_bytes() == other.metrics_file.read_bytes()
     digests = [checkpoints.check(run.checkpoint(6))["weights_digest"] for run in (one, other)]
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("due", [False, True])
+def test_a_signal_during_the_last_step_ends_the_run_unless_something_is_due(
+    features, tmp_path, monkeypatch, due
+):
+    train_step, drawn = Trainer.train, []
+
+    def signalled(trainer, *arguments, **named):
+        if trainer.step == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return train_step(trainer, *arguments, **named)
+
+    monkeypatch.setattr(Trainer, "train", signalled)
+    hooks = Hooks(image=lambda run, trainer: drawn.append(trainer.step))
+    config = tiny_config(f"train.image_steps={6 if due else 4}")
+    plan = Plan(config, 1, tmp_path / "run", features, workers=0, hooks=lambda: hooks)
+    with pytest.raises(Interrupted) if due else contextlib.nullcontext():
+        train(plan)
+    assert drawn == ([] if due else [4])
+    assert train(plan).checkpoint_steps()[-1] == 6  # made up for, with nothing to train
+    assert drawn == ([6] if due else [4])

@@ -32,12 +32,11 @@ def value_and_gradients(function, *inputs):
     return [out, *paddle.grad(out, list(inputs), tensor(*out.shape, seed=9))]
 
 
-def assert_close(found, wanted, rounding=2e-5):
-    """`rounding`: the error that is allowed everywhere, as a share of the largest value."""
+def assert_close(found, wanted):
     for ours, theirs in zip(found, wanted, strict=True):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(
-            ours.numpy(), theirs.numpy(), rtol=1e-4, atol=rounding * float(theirs.abs().max())
+            ours.numpy(), theirs.numpy(), rtol=1e-4, atol=2e-5 * float(theirs.abs().max())
         )
 
 
@@ -117,6 +116,24 @@ def test_gelu_has_the_same_bits_without_gradients():
     assert np.array_equal(ops.gelu(x, bias).numpy(), bare)
 
 
+def attention_in_float64(qkv, heads, weights):
+    """Softmax attention of a packed (N, L, 3 H D), and the gradient of its sum times `weights`."""
+    n, length, width = qkv.shape
+    packed = qkv.astype(np.float64).reshape(n, length, 3, heads, -1).transpose(2, 0, 3, 1, 4)
+    query, key, value = packed
+    scale = value.shape[-1] ** -0.5
+    scores = query @ key.swapaxes(-1, -2) * scale
+    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    onto = weights.astype(np.float64).reshape(n, length, heads, -1).transpose(0, 2, 1, 3)
+    of_shares = onto @ value.swapaxes(-1, -2)
+    of_scores = shares * (of_shares - (of_shares * shares).sum(-1, keepdims=True)) * scale
+    gradients = np.stack([of_scores @ key, of_scores.swapaxes(-1, -2) @ query,
+                          shares.swapaxes(-1, -2) @ onto])
+    out = (shares @ value).transpose(0, 2, 1, 3).reshape(n, length, width // 3)
+    return out, gradients.transpose(1, 3, 0, 2, 4).reshape(qkv.shape)
+
+
 @pytest.mark.parametrize(
     "scale", [1.0, 4.0, 30.0], ids=["ordinary", "around the limit", "scores in the thousands"]
 )
@@ -126,15 +143,12 @@ def test_attention(plain, scale):
     def run(x):
         return ops.attention(x, 4)
 
-    # A score is known to half a unit of its last place, which is a relative error of the
-    # probability: with scores to 5,458, 3.3e-4. Against float64 ours are off by 1.0e-4 of the
-    # largest gradient there, paddle 2.6.2's own by 0.8e-4.
-    query, key = qkv.numpy().reshape(2, 90, 3, 4, 8).transpose(2, 0, 3, 1, 4)[:2]
-    largest = np.abs(query @ key.swapaxes(-1, -2)).max() / 8**0.5
-    assert_close(
-        value_and_gradients(run, qkv), plain(value_and_gradients, run, qkv),
-        rounding=max(2e-5, np.finfo(np.float32).eps / 2 * largest),
-    )
+    exact = attention_in_float64(qkv.numpy(), 4, tensor(2, 90, 4 * 8, seed=9).numpy())
+    found, theirs = value_and_gradients(run, qkv), plain(value_and_gradients, run, qkv)
+    for ours, own, wanted in zip(found, theirs, exact, strict=True):
+        largest = np.abs(wanted).max()
+        error, usual = (np.abs(one.numpy() - wanted).max() / largest for one in (ours, own))
+        assert error <= max(2e-5, 2 * usual)
 
 
 def test_scores_of_thousands_neither_overflow_nor_vanish():
