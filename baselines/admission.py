@@ -46,8 +46,11 @@ def _refusal(run: runs.Run, baseline: Baseline) -> str | None:
     return None
 
 
-def unlike(key: str, one: Measured, baseline: Baseline) -> str | None:
-    """Why this metric of this run may not be compared, or None."""
+def unlike(key: str, one: Measured, baseline: Baseline, turns: bool) -> str | None:
+    """Why this metric of this run may not be compared, or None.
+
+    `turns`: the two were measured in turns on one machine, so that it is not asked for.
+    """
     protocol = baseline.content["metrics"][key].get("protocol")
     if protocol is not None:
         differing = configs.differences(one.values[key].protocol or {}, protocol)
@@ -55,6 +58,8 @@ def unlike(key: str, one: Measured, baseline: Baseline) -> str | None:
     if key in metrics.MACHINE_METRICS:
         if one.run.stack_changes():
             return f"{one.run.directory} was gone on with on another stack"
+        if turns:
+            return None
         ours, theirs = one.fingerprint, baseline.content["fingerprint"]
         differing = {
             k: (ours.get(k), theirs.get(k))

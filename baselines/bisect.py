@@ -21,8 +21,10 @@ from typing import Any
 from baselines import gate, record
 from baselines.verdicts import Report
 from harness import files, runs
-from harness.base.errors import EnvironmentFault, Interrupted, UsageError
+from harness.base.errors import EnvironmentFault, UsageError
 from harness.base.progress import say
+from harness.cells import cell as cells
+from harness.cells.cell import Cell
 from harness.distributed import children, program
 
 # Metric -> (what the gate looks at, runs a commit, runs of the good commit).
@@ -180,18 +182,12 @@ def _train(search: Search, commit: str, numbers: range) -> list[runs.Run] | None
     made = []
     for number in numbers:
         directory = Path(search.folder) / "runs" / f"{commit[:12]}-{number}"
-        sets = [part for override in search.set for part in ("--set", override)]
-        process = children.run(
-            [sys.executable, "-m", "harness", "train", search.config, "--data", search.data,
-             "--output-dir", str(directory), "--until", str(search.until), "--no-eval", *sets],
-            cwd=search.tree, env=_environment(search.tree),
-        )
-        if process.returncode == 75:
-            raise Interrupted(f"the training of {commit[:12]} was stopped",
-                              remedy="run the same command again")
-        if process.returncode:
-            last = (process.stderr.strip().splitlines() or ["no output"])[-1]
-            say(f"{commit[:12]} does not train (exit {process.returncode}): {last}")
+        ended = cells.train(Cell(
+            search.config, Path(search.data), directory, until=search.until,
+            overrides=search.set, source=search.tree,
+        ))
+        if ended.code:
+            say(f"{commit[:12]} does not train: {ended}")
             return None
         made.append(runs.load(directory))
     return made

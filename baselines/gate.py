@@ -29,13 +29,15 @@ SAME_WEIGHTS_TOLERANCE = 1e-3
 def check(
     found: Sequence[runs.Run], baseline: Baseline, *, require_bits: bool = False,
     vouched: bool = False, only: Sequence[str] = (), kernels: str | None = None,
+    turns: bool = False,
 ) -> Report:
     """Compare runs of one config with `baseline`.
 
     `require_bits` makes a check on another software stack fail, where losses can be compared
     by tolerance only. `vouched`: the caller made all the runs itself, from one config and one
     data set, so neither is asked for (for bisecting). `only`: these metrics alone. `kernels`: what
-    the baseline and the runs must have been computed by; None: by the same.
+    the baseline and the runs must have been computed by; None: by the same. `turns`: the runs took
+    turns with the baseline's on this machine, one by one, and may differ in threads.
     """
     directories = [str(run.directory) for run in found]
     keys = _keys(baseline, only)
@@ -48,7 +50,7 @@ def check(
     if refusal is not None:
         verdicts = [Verdict(key, "not comparable", refusal) for key in keys]
         return Report(baseline, directories, verdicts)
-    verdicts = _compare(measured, baseline, keys, require_bits)
+    verdicts = _compare(measured, baseline, keys, require_bits, turns)
     return Report(baseline, directories, verdicts)
 
 
@@ -58,7 +60,7 @@ def _keys(baseline: Baseline, only: Sequence[str]) -> list[str]:
 
 
 def _compare(
-    measured: list[Measured], baseline: Baseline, keys: list[str], require_bits: bool
+    measured: list[Measured], baseline: Baseline, keys: list[str], require_bits: bool, turns: bool
 ) -> list[Verdict]:
     verdicts: dict[str, Verdict] = {}
     tests: dict[str, tuple[significance.Comparison, bool, Verdict]] = {}
@@ -71,7 +73,7 @@ def _compare(
                 n=(len(baseline.content["runs"]), outcome.compared),
             )
             continue
-        drawn = _draw(key, measured, baseline)
+        drawn = _draw(key, measured, baseline, turns)
         if isinstance(drawn, Verdict):
             verdicts[key] = drawn
         else:
@@ -86,7 +88,7 @@ def _compare(
 
 
 def _draw(
-    key: str, measured: list[Measured], baseline: Baseline
+    key: str, measured: list[Measured], baseline: Baseline, turns: bool
 ) -> Verdict | tuple[significance.Comparison, bool, Verdict]:
     """A final verdict where no statistics are needed, else what they are to decide."""
     summary, metric = baseline.content["metrics"][key], METRICS[metrics.family(key)]
@@ -100,7 +102,7 @@ def _draw(
         value = one.values[key].value
         if not math.isfinite(value) or (metric.scale == "ratio" and value <= 0):
             return Verdict(key, "missing", f"{one.run.directory}: {key} is {value}")
-        if reason := admission.unlike(key, one, baseline):
+        if reason := admission.unlike(key, one, baseline, turns):
             return Verdict(key, "not comparable", reason)
     minimum = _minimum(metric, summary, having, key)
     old = _values_by_seed(summary)
@@ -114,7 +116,8 @@ def _draw(
                        f"fewer than {FEWEST_SEEDS} seeds to know their spread by")
     before, after = _flat(old), _flat(new)
     comparison = significance.compare(
-        [metric.worse(v) for v in before], [metric.worse(v) for v in after], minimum=minimum
+        [metric.worse(v) for v in before], [metric.worse(v) for v in after], minimum=minimum,
+        turns=turns,
     )
     return comparison, _disturbed(key, having, summary), _draft(key, before, after)
 
@@ -205,8 +208,9 @@ def _disturbed(key: str, having: list[Measured], summary: dict[str, Any]) -> boo
 def _worded(
     draft: Verdict, comparison: significance.Comparison, verdict: str, disturbed: bool
 ) -> Verdict:
-    reason = ""
+    reason, needed = "", None
     if verdict == "inconclusive":
+        needed = None if disturbed else comparison.needed
         detectable = math.expm1(comparison.detectable)
         if disturbed:
             reason = "the steps scatter far more than the baseline's: run again"
@@ -215,5 +219,6 @@ def _worded(
         else:
             reason = f"not beyond chance (p = {comparison.p:.2g}): run again"
     return replace(
-        draft, verdict=verdict, reason=reason, p=comparison.p, detectable=comparison.detectable
+        draft, verdict=verdict, reason=reason, p=comparison.p, detectable=comparison.detectable,
+        needed=needed,
     )

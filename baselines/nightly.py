@@ -25,6 +25,8 @@ from pathlib import Path
 import click
 
 from harness.base import fingerprint
+from harness.cells import cell as cells
+from harness.cells.cell import Cell
 from harness.distributed import children, program
 
 MATRIX = ("small", "small_deep", "mid")
@@ -139,14 +141,25 @@ def _config(night: Night, config: str) -> str:
 
 
 def _train(night: Night, config: str, directory: Path) -> None:
-    _harness("train", config, "--data", night.data, "--output-dir", directory,
-             "--until", night.until, "--no-eval", *KERNELS)
+    click.echo(f"$ harness train {config} --output-dir {directory}", err=True)
+    _must(cells.train(
+        Cell(config, night.data, directory, until=night.until, arguments=KERNELS)
+    ))
 
 
 def _evaluate(night: Night, directory: Path) -> None:
     """One evaluation is enough: runs of one seed have the same bits, and the gate sees to it."""
-    _harness("eval", directory, "--fid", "--data", night.data, *KERNELS,
-             *night.evaluation)
+    click.echo(f"$ harness eval {directory} --fid", err=True)
+    _must(cells.evaluate(
+        Cell("", night.data, directory, arguments=KERNELS), *night.evaluation
+    ))
+
+
+def _must(ended: cells.Ended) -> None:
+    """A cell's step has to succeed: if it does not, its output is shown and the night ends."""
+    if ended.code:
+        click.echo(f"{ended.stderr[-4000:]}\nnightly: {ended}", err=True)
+        raise SystemExit(5)
 
 
 def _record(night: Night, config: str, runs: Sequence[Path]) -> None:

@@ -51,11 +51,13 @@ class Baseline:
         return {run["seed"] for run in self.content["runs"]}
 
 
-def record(found: Sequence[runs.Run], name: str, *, vouched: bool = False) -> Baseline:
+def record(
+    found: Sequence[runs.Run], name: str, *, vouched: bool = False, bits: bool = True
+) -> Baseline:
     """A baseline from at least 3 runs of one config on one machine (5 for throughput).
 
     UsageError if they are too few, not pinned (unless `vouched`, see baselines.gate) or not alike;
-    DataError if they are broken or do not agree in their bits where they must.
+    DataError if they are broken or, unless `bits` are left out, do not agree in them.
     """
     if len({run.directory.resolve() for run in found}) < FEWEST:
         raise UsageError(f"a baseline needs at least {FEWEST} different runs, {len(found)} given")
@@ -75,7 +77,7 @@ def record(found: Sequence[runs.Run], name: str, *, vouched: bool = False) -> Ba
         "digest": first.info["digest"], "step": step, "commit": first.info.get("commit"),
         "data": data_identity(first), "fingerprint": first.info["fingerprint"],
         "runs": [{"name": run.name, "seed": run.seed} for run in found],
-        "bits": _agreed_bits(measured), "metrics": _summaries(measured),
+        "bits": _agreed_bits(measured) if bits else {}, "metrics": _summaries(measured),
     }
     return Baseline(content)
 

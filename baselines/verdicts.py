@@ -13,7 +13,8 @@ PASSING = ("better", "same")
 class Verdict:
     """One metric's verdict. `change`: relative to the baseline, or a difference of shares.
 
-    `gates`: whether it counts; a comparison that this machine cannot make does not.
+    `gates`: whether it counts; a comparison that this machine cannot make does not. `needed`: runs
+    a side that would most likely answer what is inconclusive, where that can be told.
     """
 
     metric: str
@@ -25,6 +26,7 @@ class Verdict:
     n: tuple[int, int] = (0, 0)
     p: float | None = None
     detectable: float | None = None
+    needed: int | None = None
     gates: bool = True
 
     @property

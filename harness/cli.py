@@ -23,6 +23,7 @@ COMMANDS = {
     "sample": ("harness.commands.sample", "Images of your own prompts, from a run or a pipeline."),
     "check": ("harness.commands.check", "The gate: runs against a recorded baseline."),
     "baseline": ("harness.commands.baseline", "Record and compare baselines."),
+    "ab": ("harness.commands.ab", "One config under two stacks or settings, in turns."),
     "bisect": ("harness.commands.bisect", "Find the commit that made a metric worse."),
     "config": ("harness.commands.config", "List, show and validate configs."),
     "data": ("harness.commands.data", "Make, get, check and pack data sets."),

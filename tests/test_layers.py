@@ -16,6 +16,7 @@ LAYERS = (
     "harness.configs",
     "harness.runs",
     "harness.distributed",
+    "harness.cells",
     "harness.data",
     "eval", "eval.sampling", "eval.metrics", "eval.features", "eval.evaluation",
     "harness.preparation",

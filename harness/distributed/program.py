@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 from harness.base import insist
@@ -22,6 +23,8 @@ class _Signal(BaseException):
 
 
 _signals: list[str] = []  # names of those that came
+_AT_ONCE = 2.0  # seconds in which a second signal is the same request: of a group, of a parent
+_first = 0.0
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -29,6 +32,10 @@ def _interrupt(number: int, _frame: object) -> None:
         if not insist.due(_Signal):
             return
     else:
+        global _first
+        if _signals and time.monotonic() - _first < _AT_ONCE:
+            return
+        _first = time.monotonic()
         _signals.append(signal.Signals(number).name)
         insist.begin(number)
     raise _Signal

@@ -118,7 +118,8 @@ def _paddle3_on(gpu: str, wheel: str | None) -> Finding:
     return Finding(
         "gpu", "note", f"{gpu}: whether this build ({build or 'of an unknown CUDA'}) has code for "
         "it is not known here",
-        f"Paddle's {wheel} is said to have" if wheel else "try a few steps with `harness bench`",
+        f"Paddle's {wheel} is said to have" if wheel
+        else "try a few steps: `harness train digits_tiny --until 5`",
     )
 
 

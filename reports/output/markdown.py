@@ -38,12 +38,12 @@ def files(report: Report) -> dict[str, bytes]:
 
 def _text(report: Report, pictures: list[str], samples: list) -> list[str]:
     tables = report.tables
-    text = [f"# {report.title}", "", _escape(report.introduction), "", "## Comparison", ""]
+    text = [f"# {report.title}", "", escape(report.introduction), "", "## Comparison", ""]
     text += [_markdown(comparison_cells(report)), ""]
     noted = [column for column in report.shown_columns() if column.note]
-    text += [f"- **{_escape(column.heading)}**: {_escape(column.note)}" for column in noted]
+    text += [f"- **{escape(column.heading)}**: {escape(column.note)}" for column in noted]
     if len(report.records) > 1:
-        text += ["", f"## Ratios against {_escape(report.reference.label)}", ""]
+        text += ["", f"## Ratios against {escape(report.reference.label)}", ""]
         text += [_markdown(ratio_cells(report)), ""]
     if len(tables["not_like_for_like"]):
         text += ["", "## Not like for like", "", "No ratio is taken of these.", ""]
@@ -52,7 +52,7 @@ def _text(report: Report, pictures: list[str], samples: list) -> list[str]:
         text += ["", "## Over steps", ""]
         text += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
     for title, by_run in samples:
-        text += ["", f"## {_escape(title)}", "", *_side_by_side(by_run)]
+        text += ["", f"## {escape(title)}", "", *_side_by_side(by_run)]
     for name, title in (
         ("seeds", "Over seeds (mean and standard deviation)"),
         ("projection", "Projected to the full steps (training alone)"),
@@ -120,11 +120,11 @@ def _markdown(table: pd.DataFrame) -> str:
         "right" if len(table) and all(numbers.match(v) for v in table[c]) else "left"
         for c in table
     ]
-    escaped = table.rename(columns=_escape).map(_escape)
+    escaped = table.rename(columns=escape).map(escape)
     return escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text that Markdown shows as it is, in a table's cell as well."""
     text = re.sub(r"([\\|*`_~\[\]])", r"\\\1", " ".join(str(text).split()))
     # Not with a backslash: where Markdown is passed on as HTML, it would stand before a tag.
@@ -149,7 +149,7 @@ def _file_name(label: str) -> str:
 
 
 def _side_by_side(by_run: dict[str, tuple[str, bytes]]) -> list[str]:
-    titles = " | ".join(_escape(title) for title in by_run)
-    pictures = " | ".join(f"![{_escape(t)}]({name})" for t, (name, _) in by_run.items())
+    titles = " | ".join(escape(title) for title in by_run)
+    pictures = " | ".join(f"![{escape(t)}]({name})" for t, (name, _) in by_run.items())
     return [f"| {titles} |", "|" + " --- |" * len(by_run), f"| {pictures} |"]
 

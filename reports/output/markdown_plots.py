@@ -40,13 +40,7 @@ def _headlines(columns: list[Column]) -> list[Column]:
 def _picture(
     records: list[Record], found: dict[str, thinning.Curve | None], title: str, *, marked: bool
 ) -> bytes:
-    # The object interface: pyplot would keep global state and pick a screen.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 3.6), dpi=110)
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.09, 0.13, 0.89, 0.77))
+    axes = blank(title)
     drawn = {label: curve for label, curve in found.items() if curve is not None}
     _draw(axes, drawn, palette.styles(records), marked)
     positive = np.concatenate([curve.values[curve.values > 0] for curve in drawn.values()])
@@ -54,15 +48,32 @@ def _picture(
     falls = len(positive) and positive.max() > 8 * positive.min()
     if falls and not title.startswith(_shares()):
         axes.set_yscale("log")
+    if len(records) <= _FEW:
+        axes.legend(fontsize=8, frameon=False)
+    return png(axes)
+
+
+def blank(title: str) -> Any:
+    """Axes to draw something over steps on."""
+    # The object interface: pyplot would keep global state and pick a screen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.09, 0.13, 0.89, 0.77))
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel("step", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(records) <= _FEW:
-        axes.legend(fontsize=8, frameon=False)
+    return axes
+
+
+def png(axes: Any) -> bytes:
+    """The picture that `blank` began."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    axes.figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

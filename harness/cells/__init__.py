@@ -1,0 +1,1 @@
+"""Cells: runs of one config under one seed, stack and settings, and what runs them."""

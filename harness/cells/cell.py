@@ -1,0 +1,166 @@
+"""One cell, and how it is run: the nightly, A/B and bisecting are ways to choose cells.
+
+A cell is trained by a fresh process in a process group of its own, with the interpreter of its
+stack, and leaves an ordinary run directory. What is on disk says which cells are done, so that
+whoever runs the same cells again goes on where they stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import configs, runs
+from harness.base.errors import (
+    DataError,
+    EnvironmentFault,
+    HarnessError,
+    Interrupted,
+    UsageError,
+)
+from harness.base.progress import Progress, say
+from harness.distributed import children
+
+_ROOT = Path(__file__).resolve().parents[2]
+# The checkout that this code is of. An installed harness lies among all that its environment has,
+# and none of that may come before another environment's own.
+CHECKOUT = _ROOT if (_ROOT / "pyproject.toml").is_file() else None
+_ERRORS: dict[int, type[HarnessError]] = {2: UsageError, 4: DataError}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of `config` (a shipped name or a TOML file) in `directory`, to step `until`.
+
+    `python`: the interpreter of its stack. `source`: the folder whose harness it runs; None for
+    the one that `python` has installed. `arguments`: options of `harness train` and `harness eval`
+    alike. `environment`: variables that are set beside ours.
+    """
+
+    config: str
+    data: Path
+    directory: Path
+    seed: int | None = None
+    until: int | None = None
+    overrides: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    python: str = sys.executable
+    source: Path | None = CHECKOUT
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a cell's process ended, and all that it said on stderr."""
+
+    what: str
+    code: int
+    stderr: str
+
+    def error(self) -> HarnessError:
+        """A failure as an error of ours, of the process's own kind where that is known."""
+        return _ERRORS.get(self.code, EnvironmentFault)(str(self))
+
+    def __str__(self) -> str:
+        last = (self.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return f"{self.what} ended with {self.code}: {last.removeprefix('harness: error: ')}"
+
+
+def interpreter(name: str) -> str:
+    """The path of a Python, its links kept: a virtual environment's are links; or UsageError."""
+    found = shutil.which(name)
+    if found is None:
+        raise UsageError(f"{name} is no Python that can be run", remedy="give the path of one")
+    return os.path.abspath(found)
+
+
+def done(cell: Cell) -> bool:
+    """Whether the cell's run has come to its end; what is in the way, its command will say."""
+    try:
+        run = runs.load(cell.directory)
+        config = configs.load(_config(cell), cell.overrides)
+    except HarnessError:
+        return False
+    seed = config.train.seed if cell.seed is None else cell.seed
+    if run.info["digest"] != configs.digest(config) or run.seed != seed:
+        return False
+    last = min(cell.until or config.train.max_steps, config.train.max_steps)
+    return max(run.checkpoint_steps(), default=-1) >= last
+
+
+def train(cell: Cell, *, retries: int = 0) -> Ended:
+    """Train the cell, if it is not done. Interrupted if it was stopped: all that it did is kept.
+
+    What fails is tried `retries` times again, but a usage error, which would be the same.
+    """
+    if done(cell):
+        return Ended(str(cell.directory), 0, "")
+    options = ["--output-dir", _absolute(cell.directory), "--no-eval"]
+    for name, value in (("--seed", cell.seed), ("--until", cell.until)):
+        options += [] if value is None else [name, value]
+    for override in cell.overrides:
+        options += ["--set", override]
+    for left in range(retries, -1, -1):
+        ended = _call(cell, "train", _config(cell), *options)
+        if ended.code in (0, 2) or not left:
+            break
+        say(f"{ended}; trying again")
+    return ended
+
+
+def evaluate(cell: Cell, *options: object) -> Ended:
+    """`harness eval --fid` of the cell's run, with the cell's stack and settings."""
+    return _call(cell, "eval", _absolute(cell.directory), "--fid", *options)
+
+
+def train_all(
+    cells: Iterable[Cell], label: str, *, retries: int = 0
+) -> Iterator[tuple[Cell, Ended]]:
+    """Train those that are not done, in this order, showing how far it is; how each ended."""
+    cells = list(cells)
+    left = [cell for cell in cells if not done(cell)]
+    start = len(cells) - len(left)
+    with Progress(len(cells), label, start=start, unit="runs", early=True) as progress:
+        for cell in left:
+            ended = train(cell, retries=retries)
+            progress.advance()
+            yield cell, ended
+
+
+def _call(cell: Cell, *words: object) -> Ended:
+    command = [
+        cell.python, "-m", "harness", *map(str, words), "--data", _absolute(cell.data),
+        *cell.arguments,
+    ]
+    # `python -m` finds first what lies in the folder that it is called from.
+    folder = cell.source or cell.directory.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        process = children.run(command, env=_environment(cell), cwd=folder)
+    except OSError as error:
+        raise UsageError(f"{cell.python} cannot be run: {error.strerror}") from error
+    what = f"{cell.directory}: `harness {words[0]}`"
+    if process.returncode == 75:
+        raise Interrupted(f"{what} was stopped", remedy="run the same command again")
+    return Ended(what, process.returncode, process.stderr)
+
+
+def _environment(cell: Cell) -> dict[str, str]:
+    """Ours and the cell's, without the GIT_* variables of a hook; the cell's harness first."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    own = cell.environment.get("PYTHONPATH")
+    path = [str(part) for part in (cell.source, own) if part]
+    return {**kept, **cell.environment, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def _config(cell: Cell) -> str:
+    is_path = cell.config.endswith(".toml") or "/" in cell.config
+    return _absolute(cell.config) if is_path else cell.config
+
+
+def _absolute(path: str | Path) -> str:
+    return os.path.abspath(path)
