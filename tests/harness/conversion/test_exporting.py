@@ -15,7 +15,7 @@ from harness import runs
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.conversion import exporting, importing
 from models.pretrained import autoencoder, pipeline_folder
-from tests.command import ROOT, assert_one_line_error, environment, harness
+from tests.command import ROOT, assert_one_line_error, harness
 from tests.pipelines import ASSETS, CONFIG, PROMPTS, official_weights, write_run
 from tests.weights_files import torch_saves
 
@@ -102,21 +102,44 @@ def test_the_tutorials_snippet(pipe, drawn):
     assert np.array_equal(call(pipe, drawn.noise)[0], plain)
 
 
-def test_the_snippet_in_the_docs_runs_in_a_process_of_its_own(exported, tmp_path):
-    """With paddle's flags as they are for everybody, and nothing of ours imported before it."""
+def typed(code, folder, **env):
+    """`code` run by this Python in `folder`, with paddle's flags as they are for everybody."""
+    plain = {key: value for key, value in os.environ.items()
+             if key != "PYTHONPATH" and not key.startswith("FLAGS_")}
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, env={**plain, **env},
+                          capture_output=True, text=True)
+
+
+def snippet(folder, options=""):
+    """The one in the docs, word for word but for the folder and, so that it is quick, the size."""
     text = (ROOT / "docs" / "weights.md").read_text()
-    start = text.index("    import zlib")
-    snippet = textwrap.dedent(text[start : text.index("\n\n", start)])
-    small = "height=64, width=64, num_inference_steps=2"
-    snippet = snippet.replace("(DIR)", f"({str(exported['ldm'])!r})").replace(
-        "guidance_scale=7.5", f"guidance_scale=7.5, {small}"
-    )
-    plain = {key: value for key, value in environment().items() if not key.startswith("FLAGS_")}
-    done = subprocess.run(
-        [sys.executable, "-c", snippet], cwd=tmp_path, env=plain, capture_output=True, text=True
-    )
+    start = text.index("    from ppdiffusers import LDMTextToImagePipeline")
+    small = "guidance_scale=7.5, height=64, width=64, num_inference_steps=2"
+    return textwrap.dedent(text[start : text.index("\n\n", start)]).replace(
+        "(DIR)", f"({str(folder)!r}{options})").replace("guidance_scale=7.5", small)
+
+
+def test_the_snippet_in_the_docs_runs_in_a_process_of_its_own(exported, tmp_path):
+    done = typed(snippet(exported["ldm"]), tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "elephant.png").stat().st_size > 100
+
+
+def test_the_snippet_in_float16_on_a_cpu_ends_with_the_reason(exported, tmp_path):
+    code = "import paddle\npaddle.set_device('cpu')\n"
+    code += snippet(exported["ldm"], ", paddle_dtype=paddle.float16")
+    done = typed(code, tmp_path, PYTHONPATH=str(ROOT))
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and "no float16 kernels for the CPU" in last, done.stderr
+    assert "leave paddle_dtype out" in last and "Error Message Summary" not in done.stderr
+
+
+def test_pillow_writes_a_png_after_import_paddle(tmp_path):
+    """The installation's .pth file loads Python's zlib before paddle's own."""
+    code = "import paddle; from PIL import Image; Image.new('RGB', (64, 64)).save('a.png')"
+    done = typed(code, tmp_path)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert (tmp_path / "a.png").stat().st_size > 0
 
 
 def test_a_pipeline_saved_again_is_the_same(pipe, drawn, tmp_path):
@@ -167,11 +190,11 @@ np.savez(target, latents=seen["x"], images=images, timesteps=timesteps, dpm=dpm)
 
 def test_uvit_in_a_python_without_this_project(exported, drawn, tmp_path):
     np.save(tmp_path / "noise.npy", drawn.noise)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    plain = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     subprocess.run(
         [sys.executable, "-c", _ALONE, str(exported["uvit"]), str(tmp_path / "noise.npy"),
          str(tmp_path / "out.npz"), str(STEPS), str(GUIDANCE), *PROMPTS],
-        check=True, cwd=tmp_path, env=environment,
+        check=True, cwd=tmp_path, env=plain,
     )
     found = np.load(tmp_path / "out.npz")
     assert_alike(found["latents"], found["images"], drawn)
