@@ -84,6 +84,7 @@ bench: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/python -m mypy
 
 # The page of every command and option, from their own help; a test holds the two equal.
 docs-cli: $(STAMP)

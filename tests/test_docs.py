@@ -62,7 +62,7 @@ def test_keys_are_spelled_as_the_schema_has_them():
     """Not least those that stand for PaddleMIX's flags."""
     from harness.configs.schema import Config
 
-    sections = {name for name in Config.model_fields}
+    sections = set(Config.model_fields)
     named = {
         (section, key) for page in (README, ROOT / "docs" / "from-paddlemix.md")
         for section, key in re.findall(r"`(\w+)\.(\w+)(?:`| =)", page.read_text())

@@ -157,7 +157,7 @@ def strays(listing: Listing) -> list[str]:
     near = plausible(listing)
     found = [(int(i), -1) for i in listing.images[listing.images >= near]]
     odd = (listing.pairs[:, 0] >= near) | (listing.pairs[:, 1] >= _MOST_CAPTIONS)
-    found += [(i, k) for i, k in listing.pairs[odd].tolist()]
+    found += list(listing.pairs[odd].tolist())
     return [file_name(image, caption) for image, caption in sorted(found)]
 
 

@@ -130,7 +130,7 @@ def test_one_changed_loss_bit_is_worse_and_placed(baseline, tmp_path):
 def test_a_run_that_is_shorter_lacks_everything(baseline, tmp_path):
     one = made.run(tmp_path / "c")
     made.edit_lines(one.metrics_file, lambda line: line)
-    kept = [line for line in one.metrics_file.read_text().splitlines(True)][:5]
+    kept = list(one.metrics_file.read_text().splitlines(True))[:5]
     one.metrics_file.write_text("".join(kept))
     one.checkpoint(made.STEPS).rename(one.checkpoint(100))
     report = gate.check([runs.load(one.directory)], baseline)

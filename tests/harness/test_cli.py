@@ -103,12 +103,12 @@ def test_config_list_show_validate(tmp_path):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_completion_knows_commands_and_configs(shell):
-    source = harness(**{"_HARNESS_COMPLETE": f"{shell}_source"})
+    source = harness(_HARNESS_COMPLETE=f"{shell}_source")
     assert "_HARNESS_COMPLETE" in source.stdout
     words = {"COMP_WORDS": "harness train small_", "COMP_CWORD": "2"}
     if shell == "fish":
         words = {"COMP_WORDS": "harness train small_", "COMP_CWORD": "small_"}
-    found = harness(**words, **{"_HARNESS_COMPLETE": f"{shell}_complete"})
+    found = harness(**words, _HARNESS_COMPLETE=f"{shell}_complete")
     assert "small_deep" in found.stdout
 
 

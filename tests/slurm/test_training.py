@@ -50,7 +50,7 @@ def submit(slurm, data, directory, *options):
 
 def steps(directory):
     log = directory / "metrics.jsonl"
-    whole = [line for line in log.read_text().split("\n")[:-1]] if log.exists() else []
+    whole = list(log.read_text().split("\n")[:-1]) if log.exists() else []
     return json.loads(whole[-1])["step"] if whole else 0
 
 

@@ -103,7 +103,7 @@ def plant(directory, planted):
 
 
 def found(report):
-    return {name: what for name, what in report.faults}
+    return dict(report.faults)
 
 
 def test_sound_data_has_no_faults_and_a_digest(directory):
