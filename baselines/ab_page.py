@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from baselines import ab, output
-from baselines.ab import Result
+from baselines import ab_compare, check_output
+from baselines.ab_compare import Result
 from baselines.verdicts import Verdict
 from harness.base import stacks
 from reports.output import markdown_plots, palette, short_page
@@ -21,7 +21,7 @@ def document(result: Result) -> dict[str, Any]:
     """The result as JSON values; what is not finite is null."""
     step, apart = result.drift.largest
     return {
-        "schema": ab.SCHEMA,
+        "schema": ab_compare.SCHEMA,
         "outcome": _name(result.outcome),
         "step": result.report.baseline.step,
         "rounds": len(result.runs["a"]),
@@ -35,7 +35,7 @@ def document(result: Result) -> dict[str, Any]:
         },
         "verdicts": [
             {**one, "verdict": _name(one["verdict"])}
-            for one in output.document(result.report)["verdicts"]
+            for one in check_output.document(result.report)["verdicts"]
         ],
         "drift": {
             "compared": len(result.drift.steps),
@@ -103,9 +103,10 @@ def write(result: Result, out: Path) -> Path:
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
-    figures = [output.figure(verdict.metric, one) for one in (verdict.baseline, verdict.value)]
+    both = (verdict.baseline, verdict.value)
+    figures = [check_output.figure(verdict.metric, one) for one in both]
     needed = "" if verdict.needed is None else f"about {verdict.needed}"
-    return (verdict.metric, *figures, output.change(verdict), _name(verdict.verdict),
+    return (verdict.metric, *figures, check_output.change(verdict), _name(verdict.verdict),
             verdict.reason, needed)
 
 

@@ -23,9 +23,9 @@ from baselines.verdicts import Report
 from harness import files, runs
 from harness.base.errors import EnvironmentFault, UsageError
 from harness.base.progress import say
-from harness.cells import cell as cells
-from harness.cells.cell import Cell
-from harness.distributed import children, program
+from harness.cells import run_cells as cells
+from harness.cells.run_cells import Cell
+from harness.distributed import child_commands, program
 
 # Metric -> (what the gate looks at, runs a commit, runs of the good commit).
 METRICS = {
@@ -113,7 +113,7 @@ def _run(search: Search, good: str, bad: str) -> dict[str, Any]:
     # The step runs from our own source folder: `python -m` would find the tree's code first.
     step = f"cd {shlex.quote(str(SOURCE))} && exec {shlex.quote(sys.executable)} -m " \
            f"baselines.bisect {shlex.quote(search.folder)}"
-    process = children.run(
+    process = child_commands.run(
         ["git", "bisect", "run", "sh", "-c", step], cwd=tree, env=_environment(SOURCE)
     )
     log = _git(tree, "bisect", "log")

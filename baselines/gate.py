@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from baselines import admission, identical, metrics, significance
+from baselines import bit_identity, comparable_runs, metrics, significance
 from baselines.metrics import METRICS, Measured
 from baselines.record import Baseline
 from baselines.verdicts import Report, Verdict
@@ -41,7 +41,7 @@ def check(
     """
     directories = [str(run.directory) for run in found]
     keys = _keys(baseline, only)
-    refusal = None if vouched else admission.first_refusal(found, baseline, kernels)
+    refusal = None if vouched else comparable_runs.first_refusal(found, baseline, kernels)
     if refusal is None:
         try:
             measured = [metrics.measure(run, baseline.step) for run in found]
@@ -55,7 +55,7 @@ def check(
 
 
 def _keys(baseline: Baseline, only: Sequence[str]) -> list[str]:
-    keys = [*(identical.KEYS if baseline.content["bits"] else ()), *baseline.content["metrics"]]
+    keys = [*(bit_identity.KEYS if baseline.content["bits"] else ()), *baseline.content["metrics"]]
     return [key for key in keys if not only or metrics.family(key) in only]
 
 
@@ -65,8 +65,8 @@ def _compare(
     verdicts: dict[str, Verdict] = {}
     tests: dict[str, tuple[significance.Comparison, bool, Verdict]] = {}
     for key in keys:
-        if key in identical.KEYS:
-            outcome = identical.compare(key, measured, baseline)
+        if key in bit_identity.KEYS:
+            outcome = bit_identity.compare(key, measured, baseline)
             gates = outcome.verdict != "not comparable" or require_bits
             verdicts[key] = Verdict(
                 key, outcome.verdict, outcome.reason, gates=gates,
@@ -95,14 +95,14 @@ def _draw(
     having = [one for one in measured if key in one.values]
     if len(having) < len(measured) and (not having or key in metrics.MACHINE_METRICS):
         lacking = next(one for one in measured if key not in one.values)
-        other = admission.other_protocol(key, lacking)
+        other = comparable_runs.other_protocol(key, lacking)
         return Verdict(key, "not comparable" if other else "missing",
                        other or f"{lacking.run.directory} has no {key} at step {baseline.step}")
     for one in having:
         value = one.values[key].value
         if not math.isfinite(value) or (metric.scale == "ratio" and value <= 0):
             return Verdict(key, "missing", f"{one.run.directory}: {key} is {value}")
-        if reason := admission.unlike(key, one, baseline, turns):
+        if reason := comparable_runs.unlike(key, one, baseline, turns):
             return Verdict(key, "not comparable", reason)
     minimum = _minimum(metric, summary, having, key)
     old = _values_by_seed(summary)

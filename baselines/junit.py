@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from baselines.output import change
+from baselines.check_output import change
 from baselines.verdicts import Report
 
 _KINDS = {

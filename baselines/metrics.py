@@ -9,7 +9,7 @@ from typing import Any
 
 from baselines import significance
 from harness import runs
-from harness.base import computation
+from harness.base import kernel_choice
 from harness.base.errors import DataError
 from harness.runs import checkpoints
 
@@ -49,7 +49,7 @@ MACHINE_METRICS = ("throughput", "host_memory", "device_memory")
 # drivers) is what a gate watches.
 MACHINE_KEYS = (
     "machine", "device", "world_size", "env.OMP_NUM_THREADS", "env.MKL_NUM_THREADS",
-    *computation.CHOICES,
+    *kernel_choice.CHOICES,
 )
 ANCHORS = 32  # points of the loss curve that a baseline keeps, to say where two curves part
 

@@ -25,9 +25,9 @@ from pathlib import Path
 import click
 
 from harness.base import fingerprint
-from harness.cells import cell as cells
-from harness.cells.cell import Cell
-from harness.distributed import children, program
+from harness.cells import run_cells as cells
+from harness.cells.run_cells import Cell
+from harness.distributed import child_commands, program
 
 MATRIX = ("small", "small_deep", "mid")
 SMOKE_MATRIX = ("digits_tiny", "digits_tiny_deep")
@@ -222,7 +222,7 @@ def _call(*arguments: object, **variables: str) -> subprocess.CompletedProcess[s
     command = [sys.executable, "-m", "harness", *map(str, arguments)]
     click.echo("$ harness " + " ".join(command[3:]), err=True)
     environment = {**os.environ, **variables}
-    return children.run(command, env=environment)
+    return child_commands.run(command, env=environment)
 
 
 def _harness(*arguments: object) -> None:

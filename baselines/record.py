@@ -24,7 +24,7 @@ from typing import Any
 from baselines import metrics, significance
 from baselines.metrics import METRICS, Measured
 from harness import configs, files, runs
-from harness.base import computation
+from harness.base import kernel_choice
 from harness.base.errors import DataError, UsageError
 
 SCHEMA = 2  # 1 had digests of weights that no file had
@@ -232,7 +232,7 @@ def load(name_or_path: str, *, folder: Path = FOLDER) -> Baseline:
             raise DataError(f"{path} has no {key}")
     for key, summary in content["metrics"].items():
         _check_summary(path, key, summary)
-    return Baseline({**content, "fingerprint": computation.filled(content["fingerprint"])})
+    return Baseline({**content, "fingerprint": kernel_choice.filled(content["fingerprint"])})
 
 
 def _check_summary(path: Path, key: str, summary: Any) -> None:

@@ -8,7 +8,7 @@ import paddle
 import paddle.nn.functional as F
 
 from harness.base.errors import EnvironmentFault
-from models.cpu import blas, operations
+from models.cpu import autograd, blas
 from models.cpu.row_threads import tuned
 
 
@@ -31,7 +31,7 @@ def without_first(x, count: int):
 def linear(x, weight, bias=None, onto=None):
     """[..., M] times weight [M, N] plus bias [N], added to `onto` [..., N] in its dtype."""
     if tuned(x):
-        return operations.Linear.apply(x, weight, bias, onto)
+        return autograd.Linear.apply(x, weight, bias, onto)
     out = F.linear(x, weight, bias)
     return out if onto is None else onto + cast(out, onto.dtype)
 
@@ -39,7 +39,7 @@ def linear(x, weight, bias=None, onto=None):
 def layer_norm(x, layer):
     """LayerNorm over the last axis with the weight, bias and epsilon of an `nn.LayerNorm`."""
     if tuned(x):
-        return operations.LayerNorm.apply(x, layer.weight, layer.bias, layer._epsilon)
+        return autograd.LayerNorm.apply(x, layer.weight, layer.bias, layer._epsilon)
     return F.layer_norm(x, x.shape[-1:], layer.weight, layer.bias, layer._epsilon)
 
 
@@ -50,20 +50,20 @@ def branch(x, layer):
     Recompute adds in that order too, so that it leaves the bits as they are.
     """
     if tuned(x):
-        return operations.Branch.apply(x, layer.weight, layer.bias, layer._epsilon)
+        return autograd.Branch.apply(x, layer.weight, layer.bias, layer._epsilon)
     x = paddle.assign(x)
     return x, layer_norm(x, layer)
 
 
 def gelu(x, bias):
     """Exact GELU, v * Phi(v) by erf, of v = x + bias; x [..., D], bias [D]."""
-    return operations.gelu(x, bias) if tuned(x) else F.gelu(x + cast(bias, x.dtype))
+    return autograd.gelu(x, bias) if tuned(x) else F.gelu(x + cast(bias, x.dtype))
 
 
 def attention(qkv, num_heads: int):
     """softmax(q k' / sqrt(d)) v: [B, L, 3 H d] -> [B, L, H d]."""
     if tuned(qkv) and blas.AVAILABLE:
-        return operations.attention(qkv, num_heads)
+        return autograd.attention(qkv, num_heads)
     b, length, width = qkv.shape
     qkv = qkv.reshape([b, length, 3, num_heads, -1]).transpose([2, 0, 3, 1, 4])
     q, k, v = paddle.unbind(qkv)

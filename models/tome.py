@@ -7,8 +7,8 @@ sources are averaged into theirs. The branch runs on what is left, and every sou
 its destination's result. The residual stream keeps all of its tokens, so that long skips meet the
 tokens that they belong to. The tokens of the timestep and of the text are never merged.
 
-Here in paddle's operations, for any device, dtype and with gradients; `models.cpu.merging` has it
-for sampling in float32 on a CPU.
+Here in paddle's operations, for any device, dtype and with gradients; `models.cpu.tome_kernels` has
+it for sampling in float32 on a CPU.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.cpu import blas
 from models.cpu.row_threads import tuned
 
 if blas.AVAILABLE:
-    from models.cpu import merging
+    from models.cpu import tome_kernels
 
 STRIDE = 2
 # Blocks that share a matching: tokens change little from one block to the next, and finding the
@@ -98,7 +98,7 @@ class TokenMerging:
         Returns a `Merging`, or a `tome_cpu.CpuMerging` where that serves.
         """
         if tuned(x) and blas.AVAILABLE and not paddle.is_grad_enabled():
-            return merging.match(
+            return tome_kernels.match(
                 x, self.destinations, self.sources, self.extras, self.merged,
                 attention=self.attention, mlp=self.mlp,
             )

@@ -15,7 +15,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from harness.base import computation
+from harness.base import kernel_choice
 from harness.base.errors import EnvironmentFault
 from models import blocks, ops, tome
 from models.blocks import timestep_embedding
@@ -49,8 +49,8 @@ class UViT(nn.Layer):
     A new model holds the weights of `init_weights` for a fixed generator; call that again, or load
     weights. `recompute` trades time for memory and leaves the bits of losses and gradients as they
     are. `attention` is "math" or "memory_efficient" (raises EnvironmentFault where paddle or the
-    device has it not). Where `harness.base.computation` says static, it is traced: with "math" and
-    without recompute only (else EnvironmentFault).
+    device has it not). Where `harness.base.kernel_choice` says static, it is traced: with "math"
+    and without recompute only (else EnvironmentFault).
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class UViT(nn.Layer):
 
     def _trace(self) -> None:
         """Trace anew from the next call on, if at all: a graph keeps what it was traced with."""
-        if not computation.static():
+        if not kernel_choice.static():
             return
         kinds = {layer.kind for layer in self.sublayers() if isinstance(layer, blocks.Attention)}
         if self.recompute or kinds != {"math"}:

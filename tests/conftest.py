@@ -4,16 +4,16 @@ import shutil
 
 import pytest
 
-from harness.base import environment
+from harness.base import paddle_env
 
-environment.prepare(threads=1)
+paddle_env.prepare(threads=1)
 
 from tests import fixtures  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
     """Tests marked gpu run where a GPU is, and are skipped by name elsewhere."""
-    if environment.has_gpu_build() and shutil.which("nvidia-smi"):
+    if paddle_env.has_gpu_build() and shutil.which("nvidia-smi"):
         return
     for item in items:
         if item.get_closest_marker("gpu"):

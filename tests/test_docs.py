@@ -8,7 +8,7 @@ import click
 import pytest
 
 from harness.cli import COMMANDS, root
-from harness.configs.names import shipped
+from harness.configs.shipped_names import shipped
 from tests import cli_page
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     "harness.base",
     "harness.files",
-    "harness.files.formats",
+    "harness.files.foreign_weights",
     "models.cpu", "models.pretrained", "models",
     "harness.configs",
     "harness.runs",

@@ -20,13 +20,13 @@ from eval import captions as caption_lists
 from eval import protocols
 from eval.evaluation import validation
 from eval.features.networks import open_network
-from eval.metrics import figures, references
+from eval.metrics import all_metrics, reference_statistics
 from eval.protocols import Protocol
 from eval.sampling import image_grid
-from eval.sampling.block_files import STAGES, Blocks
+from eval.sampling.finished_blocks import STAGES, Blocks
 from eval.sampling.image_making import Finisher, Maker
 from harness import data, files, runs
-from harness.base import computation, environment
+from harness.base import kernel_choice, paddle_env
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress, say
 from harness.base.wording import counted
@@ -79,7 +79,7 @@ def evaluate(
     config, protocol, world = task.config, task.protocol, task.world
     captions = open_captions(task)
     with open_network(protocol.features, weights=task.weights, data=task.data) as network:
-        reference = references.load(network, task.data, task.reference)
+        reference = reference_statistics.load(network, task.data, task.reference)
         vae_directory = task.vae or task.data / "vae"
         described = protocols.describe(
             protocol, captions=captions.describe(), features=network.describe(),
@@ -111,7 +111,7 @@ def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
 
     EnvironmentFault if paddle cannot be imported.
     """
-    environment.require_paddle(deterministic=config.train.determinism == "on")
+    paddle_env.require_paddle(deterministic=config.train.determinism == "on")
     from models.ema import EMA
     from models.uvit import UViT
 
@@ -155,7 +155,7 @@ def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
     if not task.world.leads:
         task.world.meet()
     blocks = Blocks(
-        task.directory / "features", identity | computation.asked(),
+        task.directory / "features", identity | kernel_choice.asked(),
         n_samples=task.protocol.n_samples, rows=task.batch_size,
     )
     if task.world.leads:
@@ -240,7 +240,7 @@ def _conclude(
             seconds.__iadd__(block.seconds)
             yield block.features
 
-    measured = figures.measure(
+    measured = all_metrics.measure(
         features, network=network, reference=reference, n_samples=task.protocol.n_samples,
         seed=task.protocol.seed,
     )
@@ -262,7 +262,7 @@ def _conclude(
         "execution": {
             "batch_size": task.batch_size,
             "decode_batch_size": task.decode_batch_size,
-            **computation.used(),
+            **kernel_choice.used(),
         },
         "timing": _timing(seconds, task.protocol.n_samples),
     }

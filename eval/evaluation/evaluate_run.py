@@ -11,7 +11,7 @@ from eval import protocols
 from eval.evaluation.evaluate import Task, evaluate, make_model, open_captions, validation_loss
 from eval.protocols import Protocol
 from harness import files, runs
-from harness.base import computation
+from harness.base import kernel_choice
 from harness.base.errors import UsageError
 from harness.distributed.process_group import World
 from harness.runs import checkpoints
@@ -59,7 +59,7 @@ def evaluate_run(
 def _refuse_otherwise_computed(result: dict[str, Any], directory: Path) -> None:
     """UsageError for a result of before that was not made by the kernels that are asked for."""
     made = result.get("execution") or {}
-    for name, value in computation.asked().items():
+    for name, value in kernel_choice.asked().items():
         if made.get(name) != value:
             raise UsageError(
                 f"{directory} has that result, made with {name} {made.get(name) or 'unknown'}, "

@@ -26,7 +26,7 @@ import numpy as np
 
 from eval.features import image_files
 from harness import files
-from harness.base import environment
+from harness.base import paddle_env
 from harness.base.errors import DataError, HarnessError
 
 DIMS = 2048
@@ -156,7 +156,7 @@ def main() -> None:
     """Serve requests until stdin ends."""
     out = sys.stdout
     sys.stdout = sys.stderr  # nothing that a library prints may get between the answers
-    environment.keep_freed_memory()
+    paddle_env.keep_freed_memory()
     served: list[Extractor] = []
 
     def start() -> dict[str, Any]:

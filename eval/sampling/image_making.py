@@ -12,7 +12,7 @@ import numpy as np
 from eval.captions import CaptionList
 from eval.protocols import Protocol
 from eval.sampling import image_grid, latent_sampling
-from eval.sampling.block_files import STAGES, Block, Blocks
+from eval.sampling.finished_blocks import STAGES, Block, Blocks
 from harness.base.errors import EnvironmentFault
 from harness.configs import Config
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from eval.protocols import Protocol
 from eval.sampling import solvers
-from harness.base import computation, seeds
+from harness.base import kernel_choice, seeds
 from harness.base.errors import EnvironmentFault
 
 
@@ -79,7 +79,7 @@ def inference(model: Any, dtype: str = "float32") -> Iterator[None]:
     import paddle
 
     half = dtype != "float32"
-    if half and computation.static():
+    if half and kernel_choice.static():
         raise EnvironmentFault(
             f"static execution is not for {dtype} sampling", remedy="use --execution eager"
         )

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.base import computation, environment, machine
+from harness.base import cpu_info, kernel_choice, paddle_env
 
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "scipy", "scikit-learn", "safetensors",
              "numba", "llvmlite")
@@ -32,8 +32,8 @@ def collect(*, world_size: int = 1) -> dict[str, Any]:
     found["device"] = device_name()
     found["driver"] = _driver() if paddle.device.is_compiled_with_cuda() else None
     found["world_size"] = world_size
-    found |= computation.used()
-    for name in environment.RECORDED:
+    found |= kernel_choice.used()
+    for name in paddle_env.RECORDED:
         found[f"env.{name}"] = os.environ.get(name)
     return found
 
@@ -44,7 +44,7 @@ def device_name() -> str:
 
     if paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count():
         return str(paddle.device.cuda.get_device_name())
-    return machine.cpu_name()
+    return cpu_info.cpu_name()
 
 
 def version(package: str) -> str | None:

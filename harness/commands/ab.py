@@ -65,7 +65,7 @@ def command(
     Two settings:  harness ab CONFIG --b-set optim.lr=1e-4 -o DIR
     """
     from harness.base.errors import GateFailed
-    from harness.cells import cell as cells
+    from harness.cells import run_cells as cells
 
     shared = cells.Cell(
         config, data or _default_data(config), out, seed, until,
@@ -76,9 +76,9 @@ def command(
         if value is not None for text in (name, str(value))
     ]
     chosen = {side: _cell(shared, side, sides) for side in ("a", "b")}
-    from baselines import ab, ab_page
+    from baselines import ab_compare, ab_page
 
-    result = ab.run(
+    result = ab_compare.run(
         chosen, out, rounds=rounds, evaluation=None if no_eval else evaluation, retries=retries
     )
     page = ab_page.write(result, out / "report")
@@ -104,7 +104,7 @@ def _cell(shared, side: str, options: dict):
     from dataclasses import replace
 
     from harness.base.errors import UsageError
-    from harness.cells import cell as cells
+    from harness.cells import run_cells as cells
 
     variables = {}
     for text in options[f"{side}_env"]:

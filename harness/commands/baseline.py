@@ -78,7 +78,7 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
     if name == "published":
         _show_published(as_json)
         return
-    from baselines import output, record
+    from baselines import check_output, record
 
     content = record.load(name, folder=folder or record.FOLDER).content
     if as_json:
@@ -90,7 +90,7 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
     click.echo(f"on {content['fingerprint'].get('device')}")
     for key, summary in content["metrics"].items():
         spread = summary["spread"] / abs(summary["median"]) if summary["median"] else 0.0
-        click.echo(f"  {key:<30} {output.figure(key, summary['median']):>18}   "
+        click.echo(f"  {key:<30} {check_output.figure(key, summary['median']):>18}   "
                    f"spread {spread:.2%}   n {summary['n']}")
     for seed, bits in content["bits"].items():
         click.echo(f"  seed {seed}: weights {(bits['weights'] or 'none')[:8]}, ema "
@@ -118,14 +118,14 @@ def _show_published(as_json: bool) -> None:
 @json_option
 def diff(a: str, b: str, folder: Path | None, as_json: bool) -> None:
     """How baseline B differs from A: config, software, bits, and each metric's ratio."""
-    from baselines import record, record_diff
+    from baselines import baseline_diff, record
 
     folder = folder or record.FOLDER
-    found = record_diff.differences(record.load(a, folder=folder), record.load(b, folder=folder))
+    found = baseline_diff.differences(record.load(a, folder=folder), record.load(b, folder=folder))
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     for key, (one, other) in found["differs"].items():
         click.echo(f"{key}: {one!r} -> {other!r}")
     for row in found["metrics"]:
-        click.echo(f"{row['metric']:<30} {record_diff.describe(row)}")
+        click.echo(f"{row['metric']:<30} {baseline_diff.describe(row)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from harness.base import computation
+from harness.base import kernel_choice
 from harness.commands.options import directory_option, file_option, json_option
 
 
@@ -21,7 +21,7 @@ from harness.commands.options import directory_option, file_option, json_option
     help="Fail where the software differs from the baseline's, so that bits cannot be compared.",
 )
 @click.option(
-    "--kernels", type=click.Choice(computation.CHOICES["kernels"]),
+    "--kernels", type=click.Choice(kernel_choice.CHOICES["kernels"]),
     help="Compare nothing unless runs and baseline are of these kernels.  [default: of the same]",
 )
 @json_option
@@ -36,7 +36,7 @@ def command(
     Per metric: better, same, worse, inconclusive (the machine was too noisy: run again and give
     all runs), not comparable, or missing. Anything but better and same exits 3.
     """
-    from baselines import gate, output, record
+    from baselines import check_output, gate, record
     from baselines import junit as junit_output
     from harness import files, runs
     from harness.base.errors import GateFailed
@@ -45,13 +45,14 @@ def command(
     report = gate.check(
         runs.find(runs_), baseline, require_bits=require_bits, kernels=kernels
     )
-    click.echo(json.dumps(output.document(report), indent=2) if as_json else output.table(report))
+    document, table = check_output.document, check_output.table
+    click.echo(json.dumps(document(report), indent=2) if as_json else table(report))
     if junit is not None:
         with files.writing(junit):
             files.atomic_write_bytes(junit, junit_output.document([report]))
     if github:
-        _github(output.markdown(report), output.github_lines(report))
-    if (record_command := output.rerecord(report)) and not as_json:
+        _github(check_output.markdown(report), check_output.github_lines(report))
+    if (record_command := check_output.rerecord(report)) and not as_json:
         click.echo(f"improved; to make this the baseline: {record_command}")
     if report.outcome == "inconclusive":
         raise GateFailed(

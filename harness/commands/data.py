@@ -25,9 +25,9 @@ def command() -> None:
 @_directory
 def digits(directory: Path) -> None:
     """Make the embedded data set: scikit-learn's scanned digits, with captions."""
-    from harness.base import environment
+    from harness.base import paddle_env
 
-    environment.require_paddle()
+    paddle_env.require_paddle()
     from harness.digits import dataset as digits_
 
     digits_.build(directory)
@@ -88,14 +88,14 @@ def extract(images, captions, vae, text_encoder, tokenizer, output, split, size,
     """
     import sys
 
-    from harness.base import environment
+    from harness.base import paddle_env
     from harness.preparation import extract as extract_
 
     job = extract_.Job(
         images, captions, vae, text_encoder, tokenizer, output,
         split or ("val" if "val" in captions.name else "train"), size, batch_size,
     )
-    environment.require_paddle()
+    paddle_env.require_paddle()
     if part:
         number, count = map(int, part.split("/"))
         extract_.run(job, extract_.begin(job), extract_.load_models(job), part=(number, count))
@@ -125,9 +125,9 @@ def check(directory: Path, full: bool, text_encoder: Path | None, tokenizer: Pat
 
     empty = None
     if text_encoder:
-        from harness.base import environment
+        from harness.base import paddle_env
 
-        environment.require_paddle()
+        paddle_env.require_paddle()
         from models.pretrained import text_encoder as encoder
 
         empty = encoder.load(text_encoder, tokenizer).encode([""])[0]

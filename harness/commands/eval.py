@@ -60,7 +60,7 @@ def command(
     there. Several workers (--nproc 8) share the samples, and the figures are the same.
     """
     from harness import runs
-    from harness.base import computation, environment
+    from harness.base import kernel_choice, paddle_env
     from harness.distributed import launch, process_group, rank_reports
 
     chosen = runs.load(run) if run else runs.newest()
@@ -71,13 +71,13 @@ def command(
     pinned = protocols.get(
         protocol or chosen.config.eval.protocol, clip=clip is not None or None, **overrides
     )
-    computation.choose(kernels, execution)
+    kernel_choice.choose(kernels, execution)
     if job.wanted:
         name = f"eval-{chosen.name}"
-        click.echo(launch.run(replace(job, name=name, threads=environment.default_threads())))
+        click.echo(launch.run(replace(job, name=name, threads=paddle_env.default_threads())))
         return
     # Alone, paddle is imported when something must be made; workers need it to meet.
-    load = environment.require_paddle if process_group.started_by_launch() else environment.prepare
+    load = paddle_env.require_paddle if process_group.started_by_launch() else paddle_env.prepare
     load(deterministic=chosen.config.train.determinism == "on")
     from eval.evaluation import evaluate_run
 

@@ -32,10 +32,10 @@ def command(
 ) -> None:
     """Write RUN as the folder that ppdiffusers' pipelines load. Prints the folder."""
     from harness import runs
-    from harness.base import environment
+    from harness.base import paddle_env
 
     found = runs.load(run)
-    environment.require_paddle()
+    paddle_env.require_paddle()
     from harness.conversion import exporting
 
     data = found.data_directory

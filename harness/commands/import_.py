@@ -32,10 +32,10 @@ def command(
       unet/, or the pipeline's folder                 ppdiffusers' UViTT2IModel, harness export
     """
     from harness import configs
-    from harness.base import environment
+    from harness.base import paddle_env
 
     loaded = configs.load(config, overrides)
-    environment.require_paddle()
+    paddle_env.require_paddle()
     from harness.conversion import importing
 
     seed = loaded.train.seed if seed is None else seed

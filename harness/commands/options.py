@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from harness.base import computation
-from harness.configs.names import shipped
+from harness.base import kernel_choice
+from harness.configs.shipped_names import shipped
 
 
 class ConfigName(click.ParamType):
@@ -28,12 +28,12 @@ overrides_option = click.option(
     help="Change one value of the config; the run is then marked as not pinned.",
 )
 kernels_option = click.option(
-    "--kernels", type=click.Choice(computation.CHOICES["kernels"]),
+    "--kernels", type=click.Choice(kernel_choice.CHOICES["kernels"]),
     help="Whose compute the network: paddle's own, or the harness's, for float32 on a CPU.  "
     "[default: fused on a CPU, paddle on a GPU]",
 )
 execution_option = click.option(
-    "--execution", type=click.Choice(computation.CHOICES["execution"]),
+    "--execution", type=click.Choice(kernel_choice.CHOICES["execution"]),
     help="static: as a graph, by paddle.jit.to_static and paddle's kernels.  [default: eager]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -54,14 +54,14 @@ def command(
     The same command gives the same images. Prints the paths written.
     """
     from harness import runs
-    from harness.base import computation, environment
+    from harness.base import kernel_choice, paddle_env
 
     folder = (source / "model_index.json").is_file()
     if folder:
         _refuse_options_of_runs(source, {**folders, "step": step})
     run = None if folder else runs.load(source)
-    computation.choose(kernels, execution)
-    environment.require_paddle()
+    kernel_choice.choose(kernels, execution)
+    paddle_env.require_paddle()
     from eval.evaluation import sample_prompts
 
     asked = [*prompts, *(sample_prompts.read_prompts(prompt_file) if prompt_file else [])]
@@ -85,7 +85,7 @@ def command(
     if as_json:
         click.echo(json.dumps({
             "written": [str(path) for path in written], **sample_prompts.describe(request),
-            **computation.used(),
+            **kernel_choice.used(),
         }, indent=2))
     else:
         for path in written:

@@ -56,7 +56,7 @@ def command(
     Two machines, on each:     harness train CONFIG --nproc 8 --nnodes 2 --master HOST:PORT
     """
     from harness import configs, runs
-    from harness.base import computation, environment
+    from harness.base import kernel_choice, paddle_env
     from harness.distributed import process_group, rank_reports
 
     loaded = configs.load(config, overrides)
@@ -68,11 +68,11 @@ def command(
         return
     # A run keeps the kernels and the threads that it began with: its bits depend on them.
     recorded = {} if overwrite else runs.recorded_computation(directory)
-    computation.choose(kernels, execution, recorded)
+    kernel_choice.choose(kernels, execution, recorded)
     if job.wanted:
         _launch(job, loaded, directory)
         return
-    environment.require_paddle(
+    paddle_env.require_paddle(
         deterministic=loaded.train.determinism == "on", recorded=runs.recorded_threads(directory)
     )
     from harness.training import hooks, train
@@ -90,7 +90,7 @@ def command(
 def _launch(job, config, directory: Path) -> None:
     """Start the workers, each with this same command line, and print the run's directory."""
     from harness import runs
-    from harness.base import environment
+    from harness.base import paddle_env
     from harness.distributed import launch, process_group
 
     world = process_group.World(0, job.nproc * job.nnodes)
@@ -100,7 +100,7 @@ def _launch(job, config, directory: Path) -> None:
     threads = runs.recorded_threads(directory)
     if config.train.reduction == "fixed-order":
         process_group.check_shards(config.train.shards, world)
-        threads = threads or environment.default_threads()
+        threads = threads or paddle_env.default_threads()
     launch.run(replace(job, name=directory.name, threads=threads))
     click.echo(str(directory))
 

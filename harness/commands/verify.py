@@ -37,12 +37,12 @@ def command(
     written. Exit code 3 if anything differs.
     """
     from harness import runs
-    from harness.base import computation, environment
+    from harness.base import kernel_choice, paddle_env
 
     recorded = runs.load(run)
     deterministic = recorded.info.get("deterministic") is not False
-    computation.choose(kernels, execution, runs.recorded_computation(run))
-    environment.require_paddle(
+    kernel_choice.choose(kernels, execution, runs.recorded_computation(run))
+    paddle_env.require_paddle(
         deterministic=deterministic, recorded=runs.recorded_threads(run)
     )
     from harness.base.errors import GateFailed

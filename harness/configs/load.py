@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from harness import files
 from harness.base.errors import DataError, UsageError
-from harness.configs.names import FOLDER, shipped
 from harness.configs.schema import Config, Section
+from harness.configs.shipped_names import FOLDER, shipped
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress
-from harness.digits import content
+from harness.digits import pictures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def build(directory: Path | str, progress: Report | None = None) -> Path:
             if progress:
                 _fill(workplace / "data", progress)
             else:
-                with Progress(content.COUNT, "digits", unit="images") as shown:
+                with Progress(pictures.COUNT, "digits", unit="images") as shown:
                     _fill(workplace / "data", lambda done, total: shown.advance())
             os.sync()  # one flush for ten thousand small files
             (workplace / "data").rename(directory)
@@ -124,18 +124,18 @@ def _fill(folder: Path, progress: Report) -> None:
     for asset in ASSETS.iterdir():
         copy = shutil.copytree if asset.is_dir() else shutil.copyfile
         copy(asset, folder / asset.name)
-    images, labels = content.load()
+    images, labels = pictures.load()
     contexts = _contexts(text_encoder.load(folder / "text_encoder"))
     vae = autoencoder.load(folder / "vae")
     described: dict[str, Any] = {"latent_scale": vae.scaling_factor}
-    for name, members in content.split(labels).items():
+    for name, members in pictures.split(labels).items():
         done = described.get("train", 0)
         _write_split(folder / name, members, labels, contexts)
-        pixels = content.rgb(images[members])
+        pixels = pictures.rgb(images[members])
         _save(folder / f"{name}_images.npy", pixels)
         for k, moments in enumerate(_moments(vae, pixels)):
             _save(folder / name / f"{k}.npy", moments)
-            progress(done + k + 1, content.COUNT)
+            progress(done + k + 1, pictures.COUNT)
         described[name] = len(members)
     _write_prompts(folder, contexts)
     _write_reference(folder)
@@ -147,7 +147,7 @@ def _fill(folder: Path, progress: Report) -> None:
 
 def _contexts(encoder: Any) -> dict[str, np.ndarray]:
     """The context of every caption there is, and of the empty one."""
-    texts = [text for digit in range(10) for text in content.captions_of(digit)]
+    texts = [text for digit in range(10) for text in pictures.captions_of(digit)]
     # one fixed list in fixed batches: no context depends on which images need it
     return dict(zip([*texts, ""], encoder.encode([*texts, ""]), strict=True))
 
@@ -168,7 +168,7 @@ def _write_split(
     lines = []
     for image, member in enumerate(members):
         label = int(labels[member])
-        for k, text in enumerate(content.captions(int(member), label)):
+        for k, text in enumerate(pictures.captions(int(member), label)):
             _save(folder / f"{image}_{k}.npy", contexts[text])
             lines.append(
                 json.dumps({"image": image, "caption": k, "text": text, "label": label}) + "\n"
@@ -182,7 +182,7 @@ def _write_prompts(folder: Path, contexts: dict[str, np.ndarray]) -> None:
     _save(folder / "empty_context.npy", contexts[""])
     (folder / "run_vis").mkdir()
     for digit in range(10):
-        prompt = content.captions_of(digit)[0]
+        prompt = pictures.captions_of(digit)[0]
         pair = np.array([prompt, contexts[prompt]], dtype=object)
         np.save(folder / "run_vis" / f"{digit}.npy", pair, allow_pickle=True)
 

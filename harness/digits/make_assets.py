@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from harness.base import environment
+from harness.base import paddle_env
 
 FOLDER = Path(__file__).parent / "assets"
 PARTS = ("vae", "text", "features")
@@ -28,11 +28,11 @@ def log(line: str) -> None:
 def make_vae(folder: Path) -> None:
     import torch
 
-    from harness.digits import content, vae
+    from harness.digits import pictures, vae
 
     torch.set_num_threads(2)  # the number of threads changes the bits
-    images, labels = content.load()
-    train = images[content.split(labels)["train"]]
+    images, labels = pictures.load()
+    train = images[pictures.split(labels)["train"]]
     model = vae.train(train, SEED, log)
     std = vae.latent_std(model, train)
     vae.export(model, folder / "vae", scale=round(1 / std, 4))
@@ -50,11 +50,11 @@ def make_features(folder: Path) -> None:
 
     from eval.features import digits
     from harness import files
-    from harness.digits import content
+    from harness.digits import pictures
 
-    images, labels = content.load()
-    train = content.split(labels)["train"]
-    arrays = digits.fit(content.rgb(images[train]), labels[train])
+    images, labels = pictures.load()
+    train = pictures.split(labels)["train"]
+    arrays = digits.fit(pictures.rgb(images[train]), labels[train])
     files.atomic_write_bytes(folder / digits.FILE, save(arrays))
 
 
@@ -68,7 +68,7 @@ def main(part: str, output: Path) -> None:
             command = [sys.executable, "-m", "harness.digits.make_assets", each, "-o", str(output)]
             subprocess.run(command, check=True)
         return
-    environment.prepare(threads=2)
+    paddle_env.prepare(threads=2)
     {"vae": make_vae, "text": make_text, "features": make_features}[part](output)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from harness import files
 from harness.base import seeds
-from harness.digits import content
+from harness.digits import pictures
 
 MAX_LENGTH = 12
 WIDTH = 64
@@ -37,7 +37,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def words() -> list[str]:
-    texts = [text for digit in range(10) for text in content.captions_of(digit)]
+    texts = [text for digit in range(10) for text in pictures.captions_of(digit)]
     return sorted({word for text in texts for word in text.split()} | set(MORE_WORDS))
 
 
@@ -115,7 +115,7 @@ def prompts(rng: np.random.Generator, pool: list[str]) -> tuple[list[str], np.nd
     digits = rng.integers(10, size=BATCH)
     texts = []
     for digit in digits:
-        wordings = content.captions_of(int(digit))
+        wordings = pictures.captions_of(int(digit))
         parts = wordings[int(rng.integers(len(wordings)))].split()
         for _ in range(int(rng.integers(0, 4)) * int(rng.integers(0, 2))):
             parts.insert(int(rng.integers(len(parts) + 1)), pool[int(rng.integers(len(pool)))])
@@ -139,7 +139,7 @@ def train(encoder, rng: np.random.Generator, log: Callable[[str], None]) -> None
         parameter.stop_gradient = False
     rate = paddle.optimizer.lr.CosineAnnealingDecay(3e-3, STEPS)
     optimizer = paddle.optimizer.AdamW(rate, parameters=model.parameters(), weight_decay=1e-2)
-    pool = [word for word in words() if word not in content.WORDS and not word.isdigit()]
+    pool = [word for word in words() if word not in pictures.WORDS and not word.isdigit()]
     for step in range(STEPS):
         texts, digits = prompts(rng, pool)
         tokens = encoder.tokens(texts)

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.base import insist
-from harness.base.environment import default_threads, has_gpu_build
+from harness.base import insistent_signals
 from harness.base.errors import EnvironmentFault, HarnessError, Interrupted, UsageError
+from harness.base.paddle_env import default_threads, has_gpu_build
 from harness.base.progress import say
 from harness.distributed import paddle_launcher, process_group, rank_reports, rendezvous
 
@@ -213,7 +213,7 @@ def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
     asked: list[int] = []
 
     def forward(number: int, _: Any) -> None:
-        insist.end()
+        insistent_signals.end()
         asked.append(number)
         if len(asked) == 1:
             _signal_workers(process, signal.SIGTERM)

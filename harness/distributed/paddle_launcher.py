@@ -5,6 +5,7 @@ it, whatever time they have been given to save; who started it tells them, and e
 """
 
 import signal
+from typing import Any
 
 END = signal.SIGUSR1
 
@@ -16,9 +17,11 @@ def main() -> None:
     handle = signal.signal
     # A handler, since workers would inherit that a signal is ignored.
     handle(signal.SIGTERM, lambda *_: None)
-    signal.signal = lambda number, handler: handle(
-        END if number == signal.SIGTERM else number, handler
-    )
+
+    def redirected(number: int, handler: Any) -> Any:
+        return handle(END if number == signal.SIGTERM else number, handler)
+
+    signal.signal = redirected
     launch()
 
 

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import EnvironmentFault, HarnessError, Interrupted, UsageError
 from harness.distributed import rank_reports
-from harness.distributed.lifeline import Lifeline
+from harness.distributed.worker_death import Lifeline
 
-if TYPE_CHECKING:  # its threads must begin where signals are held (harness.base.environment)
+if TYPE_CHECKING:  # its threads must begin where signals are held (harness.base.paddle_env)
     import numpy as np
 
 _CHUNK = 4 << 20  # elements of one gloo all_gather: the same time as one large one, less memory
@@ -184,7 +184,7 @@ def join() -> World:
     import paddle
     import paddle.distributed as dist
 
-    # It greets on stdout, and lists on stderr the flags that harness.base.environment has set.
+    # It greets on stdout, and lists on stderr the flags that harness.base.paddle_env has set.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         dist.init_parallel_env()
     rank, size = dist.get_rank(), dist.get_world_size()

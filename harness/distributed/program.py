@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from harness.base import insist
+from harness.base import insistent_signals
 from harness.base.errors import HarnessError
 from harness.base.progress import say
 
@@ -31,8 +31,8 @@ _STDOUT = 1
 
 
 def _interrupt(number: int, _frame: object) -> None:
-    if insist.again():
-        if not insist.due(_Signal):
+    if insistent_signals.again():
+        if not insistent_signals.due(_Signal):
             return
     else:
         global _first
@@ -40,7 +40,7 @@ def _interrupt(number: int, _frame: object) -> None:
             return
         _first = time.monotonic()
         _signals.append(signal.Signals(number).name)
-        insist.begin(number)
+        insistent_signals.begin(number)
     raise _Signal
 
 
@@ -52,16 +52,16 @@ def run(command: Callable[[], object]) -> None:
             if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job
                 signal.signal(number, _interrupt)
         command()
-        insist.end()
+        insistent_signals.end()
     except SystemExit as leaving:
-        insist.end()
+        insistent_signals.end()
         # click's own answer is 1 (`harness config show | head`).
         if isinstance(leaving.__context__, BrokenPipeError) and _reader_has_gone():
             _drop_output()
             _exit(0)
         raise
     except BaseException as error:
-        insist.end()
+        insistent_signals.end()
         if _signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)  # it has been heard

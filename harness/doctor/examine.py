@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eval.features.inception import weights_path
-from harness.base import environment, fingerprint, limits, machine, stacks
+from harness.base import container_limits, cpu_info, fingerprint, paddle_env, stacks
 from harness.doctor import rate, steadiness
 
 # Machine code in paddlepaddle-gpu 2.6.2's library (read with cuobjdump; it has no PTX, so
@@ -74,10 +74,10 @@ def _paddle() -> Finding:
     build = f"paddlepaddle-gpu {gpu}" if gpu else f"paddlepaddle {cpu} (CPU)"
     build = f"stack {stacks.label({'package.paddlepaddle': cpu or gpu})}: {build}"
     try:
-        environment.require_paddle()
+        paddle_env.require_paddle()
     except Exception as error:  # whatever is wrong, the doctor tells it
         return Finding("paddle", "missing", f"{build}: {error}", "run `make install`")
-    return Finding("paddle", "ok", f"{build}, {environment.default_threads()} threads")
+    return Finding("paddle", "ok", f"{build}, {paddle_env.default_threads()} threads")
 
 
 def _gpus() -> Iterator[Finding]:
@@ -93,7 +93,7 @@ def _gpus() -> Iterator[Finding]:
             wheel or "folder with code for it, which is not known here"
         )
         if _is_paddle3():
-            if environment.has_gpu_build():
+            if paddle_env.has_gpu_build():
                 yield _paddle3_on(text, wheel)
             else:
                 yield Finding("gpu", "note", f"{text}: paddle's CPU build does not use it", newer)
@@ -103,7 +103,7 @@ def _gpus() -> Iterator[Finding]:
                 + ", ".join(f"{a}.{b}" for a, b in BUILT_FOR) + ")",
                 newer if wheel else "use a V100, T4, A100 or RTX 20/30/40, or the CPU build",
             )
-        elif not environment.has_gpu_build():
+        elif not paddle_env.has_gpu_build():
             yield Finding("gpu", "note", f"{text}: paddle's CPU build does not use it",
                           "run `make install DEVICE=gpu`")
         else:
@@ -165,7 +165,7 @@ def parse_gpus(text: str) -> list[tuple[str, tuple[int, int]]]:
 
 def _cuda_libraries() -> Iterator[Finding]:
     # Paddle 3.x declares its CUDA libraries as packages: its wheel brings them.
-    if not environment.has_gpu_build() or _is_paddle3():
+    if not paddle_env.has_gpu_build() or _is_paddle3():
         return
     for library in CUDA_LIBRARIES:
         try:
@@ -213,8 +213,8 @@ def _data() -> Iterator[Finding]:
 
 def _memory() -> Finding:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    gib = min(pages * size, limits.memory()) / 2**30
-    return Finding("memory", "ok", f"{gib:.1f} GiB, {limits.usable():g} processors")
+    gib = min(pages * size, container_limits.memory()) / 2**30
+    return Finding("memory", "ok", f"{gib:.1f} GiB, {container_limits.usable():g} processors")
 
 
 def _disk() -> Finding:
@@ -236,7 +236,7 @@ def _speed() -> Iterator[Finding]:
 
 def _products() -> Iterator[Finding]:
     try:
-        environment.require_paddle()
+        paddle_env.require_paddle()
         import paddle
 
         if paddle.device.get_device().startswith("gpu"):
@@ -244,8 +244,8 @@ def _products() -> Iterator[Finding]:
         each = rate.best([rate.SHAPE], repeats=50, clock=time.process_time)
     except Exception:
         return  # said above
-    remedy = rate.remedy(machine.cpu(), each)
-    path = machine.mkl_path(os.environ.get("MKL_DEBUG_CPU_TYPE"))
+    remedy = rate.remedy(cpu_info.cpu(), each)
+    path = cpu_info.mkl_path(os.environ.get("MKL_DEBUG_CPU_TYPE"))
     yield Finding(
         "matrix products", "note" if remedy else "ok",
         f"{each / 1e9:.0f} GFLOP/s a core, by {path}", remedy,

@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from harness.base import machine
-from harness.base.machine import Cpu
+from harness.base import cpu_info
+from harness.base.cpu_info import Cpu
 
 SHAPE = (1336, 512, 1536)  # rows, inner, columns: the first product of a block of `small`, batch 4
 # Float32 operations of one core in one cycle: two 256-bit multiply-adds. Every AVX2 CPU with FMA
@@ -47,7 +47,7 @@ def expected(cpu: Cpu) -> float | None:
 
     Low on purpose, so that who stays below it has something wrong; None where neither is known.
     """
-    if not (cpu.mhz and cpu.flags >= machine.AVX2):
+    if not (cpu.mhz and cpu.flags >= cpu_info.AVX2):
         return None
     return _SLOW * _PER_CYCLE * cpu.mhz * 1e6
 
@@ -57,7 +57,7 @@ def remedy(cpu: Cpu, each: float) -> str:
     least = expected(cpu)
     if least is None or each >= least:
         return ""
-    chosen = machine.mkl_cpu_type(cpu)
+    chosen = cpu_info.mkl_cpu_type(cpu)
     wrong = [
         name for name in _LIMITS
         if name in os.environ and (name != _LIMITS[0] or os.environ[name] != chosen)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.base import limits
+from harness.base import container_limits
 
 _CPUS = "sys/devices/system/cpu"
 _UNTOLD = "not told (a virtual machine's host keeps it)"
@@ -91,7 +91,7 @@ def _smt(root: Path) -> Fact:
 
 
 def _quota(root: Path) -> Fact:
-    granted = limits.processors(root)
+    granted = container_limits.processors(root)
     if math.isinf(granted):
         return Fact("quota", "none")
     return Fact("quota", f"{granted:g} processors' worth of time, of cgroups: who uses more waits",

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from harness.base.errors import DataError
-from harness.files import admitted
+from harness.files import pickle_values as values
 
 Names = Mapping[tuple[str, str], Any]
 
@@ -107,17 +107,17 @@ class ArrayUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("a persistent id")
         return self._persistent(identity)
 
-    def _admitted(self) -> dict[tuple[str, str], admitted.Function]:
+    def _admitted(self) -> dict[tuple[str, str], values.Function]:
         names = {
-            ("collections", "OrderedDict"): admitted.Function(admitted.OrderedMapping),
-            ("_codecs", "encode"): admitted.Function(self._latin1),
-            ("__builtin__", "bytes"): admitted.Function(admitted.no_bytes),
-            ("numpy", "ndarray"): admitted.NDARRAY,
-            ("numpy", "dtype"): admitted.Function(admitted.Dtype),
+            ("collections", "OrderedDict"): values.Function(values.OrderedMapping),
+            ("_codecs", "encode"): values.Function(self._latin1),
+            ("__builtin__", "bytes"): values.Function(values.no_bytes),
+            ("numpy", "ndarray"): values.NDARRAY,
+            ("numpy", "dtype"): values.Function(values.Dtype),
         }
         for core in ("numpy.core", "numpy._core"):
-            names[(f"{core}.multiarray", "_reconstruct")] = admitted.Function(admitted.reconstruct)
-            names[(f"{core}.multiarray", "scalar")] = admitted.Function(admitted.scalar)
+            names[(f"{core}.multiarray", "_reconstruct")] = values.Function(values.reconstruct)
+            names[(f"{core}.multiarray", "scalar")] = values.Function(values.scalar)
         return names
 
     def find_class(self, module: str, name: str) -> Any:
@@ -142,9 +142,9 @@ class ArrayUnpickler(pickle._Unpickler):
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
         function = self.stack[-1]
-        if type(function) is not admitted.Function or function.call is None:
+        if type(function) is not values.Function or function.call is None:
             raise pickle.UnpicklingError(f"it calls a {type(function).__name__}")
-        if type(arguments) is not tuple or (function.call is admitted.OrderedMapping and arguments):
+        if type(arguments) is not tuple or (function.call is values.OrderedMapping and arguments):
             raise pickle.UnpicklingError("it calls with odd arguments")
         # Copies of one long list, made over and over, would take any amount of memory.
         self.spend(sum(len(a) for a in arguments if isinstance(a, str | bytes | list | tuple)))
@@ -153,18 +153,18 @@ class ArrayUnpickler(pickle._Unpickler):
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if type(target) is admitted.Array:
+        if type(target) is values.Array:
             self._build_array(target, state)
-        elif type(target) is admitted.Dtype:
+        elif type(target) is values.Dtype:
             target.build(state)
-        elif type(target) is not admitted.OrderedMapping:
+        elif type(target) is not values.OrderedMapping:
             raise pickle.UnpicklingError(f"it sets the state of a {type(target).__name__}")
 
-    def _build_array(self, array: admitted.Array, state: Any) -> None:
+    def _build_array(self, array: values.Array, state: Any) -> None:
         if hasattr(array, "complete") or type(state) is not tuple or len(state) != 5:
             raise pickle.UnpicklingError("an array with an odd state")
         _, shape, described, fortran, raw = state
-        if type(described) is not admitted.Dtype or type(shape) is not tuple or len(shape) > 32:
+        if type(described) is not values.Dtype or type(shape) is not tuple or len(shape) > 32:
             raise pickle.UnpicklingError("an array with an odd shape or dtype")
         if any(type(size) is not int or size < 0 for size in shape):
             raise pickle.UnpicklingError("an array with an odd shape")
@@ -214,7 +214,7 @@ class ArrayUnpickler(pickle._Unpickler):
 
 
 def _frozen(value: Any) -> Any:
-    return admitted.Function(value) if callable(value) else value
+    return values.Function(value) if callable(value) else value
 
 
 def _of(kind: type, value: Any) -> Any:

@@ -14,7 +14,7 @@ from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress
 from harness.distributed.process_group import World
 from harness.files import tensor_files
-from harness.reproduction import audit, divergence
+from harness.reproduction import divergence, self_consistency
 from harness.reproduction.divergence import DIFFERENT, IDENTICAL
 from harness.runs import checkpoints
 from harness.training.step import NonFiniteLoss, Trainer
@@ -41,11 +41,11 @@ def verify(
         "through": start, "bits_promised": False, "stack": {}, "commit": None, "steps": [],
         "first_divergence": None, "largest_difference": {},
     }
-    report["findings"] = audit.settings(run)
+    report["findings"] = self_consistency.settings(run)
     if report["findings"]:
         return report  # which config is the true one cannot be known, so none is run
     config = run.config
-    report["findings"] = audit.log(run, config) + audit.saved(run)
+    report["findings"] = self_consistency.log(run, config) + self_consistency.saved(run)
     if loaded and start not in run.checkpoint_steps():
         there = ", ".join(map(str, run.checkpoint_steps())) or "none"
         raise UsageError(
@@ -74,11 +74,11 @@ def _end(run: runs.Run, start: int, steps: int | None) -> int:
     return max([start, *run.checkpoint_steps()])
 
 
-def _unusable(run: runs.Run, start: int) -> audit.Finding | None:
+def _unusable(run: runs.Run, start: int) -> self_consistency.Finding | None:
     try:
         checkpoints.check(run.checkpoint(start))
     except DataError as error:
-        return audit.finding(run.checkpoint(start), f"cannot be started from: {error}")
+        return self_consistency.finding(run.checkpoint(start), f"cannot be started from: {error}")
     return None
 
 
@@ -106,7 +106,9 @@ def _source(
     digest = data.describe(directory, source)["sampled_digest"]
     if recorded.get("sampled_digest") not in (None, digest):
         report["findings"].append(
-            audit.finding(directory, "does not hold the data that the run was trained on"))
+            self_consistency.finding(
+                directory, "does not hold the data that the run was trained on"
+            ))
     return source
 
 
@@ -131,7 +133,7 @@ def _repeat(
             try:
                 loss, _ = trainer.train(zip(shards, batches, strict=False))
             except NonFiniteLoss as error:
-                report["findings"].append(audit.finding("the repetition", str(error)))
+                report["findings"].append(self_consistency.finding("the repetition", str(error)))
                 return
             progress.advance()
             step = trainer.step

@@ -1,10 +1,10 @@
 """Runs on disk: `directory` knows the names inside one, `beginning` who may use it."""
 
-from harness.runs.beginning import create, remove
+from harness.runs.begin_or_continue import create, remove
 from harness.runs.directory import RESULT_SCHEMA, ROOT, SCHEMA, Run, find, load, name, newest
 from harness.runs.lock import locked
 from harness.runs.log_lines import Lines, read_lines
-from harness.runs.stack import (
+from harness.runs.stack_changes import (
     note_stack,
     recorded_computation,
     recorded_threads,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import configs, files
-from harness.base import computation
+from harness.base import kernel_choice
 from harness.base.errors import DataError, UsageError
 from harness.runs.log_lines import read_lines
 
@@ -169,7 +169,7 @@ def load(directory: Path | str) -> Run:
     for key, kind in (("config", dict), ("digest", str), ("seed", int), ("fingerprint", dict)):
         if not isinstance(info.get(key), kind):
             raise DataError(f"{path} has no {key}")
-    return Run(directory, {**info, "fingerprint": computation.filled(info["fingerprint"])})
+    return Run(directory, {**info, "fingerprint": kernel_choice.filled(info["fingerprint"])})
 
 
 def find(paths: tuple[str, ...] = (), *, root: Path = ROOT) -> list[Run]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from eval import protocols
 from eval.evaluation import evaluate
 from eval.features import networks
-from eval.metrics import feature_statistics, references
+from eval.metrics import feature_statistics, reference_statistics
 from harness import runs
 from harness.configs import Config
 from harness.runs import checkpoints
@@ -19,7 +19,7 @@ def require(config: Config, directory: Path) -> None:
     protocol = protocols.get(config.eval.train_protocol)
     captions = evaluate.open_captions(evaluate.Task(config, protocol, directory, directory, 0))
     captions.contexts(0, 1)
-    reference = references.find(directory)
+    reference = reference_statistics.find(directory)
     if protocol.features == "inception":
         from eval.features import inception
 

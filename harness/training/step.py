@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from harness.base import computation, seeds
+from harness.base import kernel_choice, seeds
 from harness.base.errors import DataError, EnvironmentFault, HarnessError
 from harness.configs import Config
 from harness.data import Batch
@@ -239,7 +239,7 @@ def _refuse_impossible(config: Config, world: World) -> None:
     """
     if config.train.reduction == "fixed-order":
         check_shards(config.train.shards, world)
-    if config.train.precision != "fp32" and computation.static():
+    if config.train.precision != "fp32" and kernel_choice.static():
         raise EnvironmentFault(
             f"static execution is not for train.precision = {config.train.precision!r}: "
             "what paddle casts in a graph was never tried",

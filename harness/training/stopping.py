@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from harness.base import insist
+from harness.base import insistent_signals
 from harness.base.progress import say
 from harness.distributed import process_group
 
@@ -54,7 +54,7 @@ class Stop:
             yield
         finally:
             self._at_once = False
-            insist.end()
+            insistent_signals.end()
 
     def check(self) -> None:
         """Raise `StopNow` if a signal came so long ago that the step is not worth finishing."""
@@ -62,18 +62,18 @@ class Stop:
             raise StopNow
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        again = insist.again()
+        again = insistent_signals.again()
         if self.asked and again:
-            if self._at_once and insist.due(StopNow):
+            if self._at_once and insistent_signals.due(StopNow):
                 raise StopNow
             return
         if self.asked:
             self._kill(number, frame)
             return
         self.asked, self._since = True, time.monotonic()
-        insist.end()  # of what came before this was entered, if that is why it is called
+        insistent_signals.end()  # of what came before this was entered, if that is why it is called
         if self._at_once:
-            insist.begin(number)
+            insistent_signals.begin(number)
             raise StopNow
         say(f"{signal.Signals(number).name}: finishing this step, then saving")
 

@@ -17,9 +17,9 @@ from harness.configs import Config, schema
 from harness.distributed import process_group
 from harness.distributed.process_group import World
 from harness.runs import checkpoints
-from harness.training import ahead, measure
+from harness.training import announcement, measure
+from harness.training.background_saving import Saver
 from harness.training.learning_rate import learning_rate
-from harness.training.saving import Saver
 from harness.training.step import Trainer
 from harness.training.stopping import Stop, StopNow
 
@@ -166,7 +166,7 @@ def _loop(
 
     label = f"train {run.name}"
     if world.leads:
-        say(f"{label}: " + ahead.of_training(
+        say(f"{label}: " + announcement.of_training(
             run.config, start=trainer.step, end=end, images=hooks.image is not None,
             steps_per_epoch=source.sampling.steps_per_epoch,
             evaluations=hooks.evaluate is not None,

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import paddle
 
-from harness.base import computation
+from harness.base import kernel_choice
 
 BLOCK = 64  # rows
 PART = 1 << 18  # floats: a megabyte, enough for the parts of a model to share out evenly
@@ -107,7 +107,7 @@ def column_sums(work: Callable[[slice, np.ndarray], object], rows: int, *shape: 
 
 def tuned(tensor) -> bool:
     """Whether `tensor` is what this is for: float32 on a CPU, unless paddle is to compute it."""
-    return computation.fused() and tensor.dtype == paddle.float32 and tensor.place.is_cpu_place()
+    return kernel_choice.fused() and tensor.dtype == paddle.float32 and tensor.place.is_cpu_place()
 
 
 def threads() -> int:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.base import computation
+from harness.base import kernel_choice
 from reports.reading import figure_protocols
 from reports.reading.run_records import Record, flat
 from reports.tables.columns import Column, last_figure
 
 # Conditions per group of figures: keys of the fingerprint, then of the config.
 _MACHINE = (
-    "device", *computation.CHOICES,
+    "device", *kernel_choice.CHOICES,
     "env.OMP_NUM_THREADS", "env.MKL_NUM_THREADS", "env.MKL_DEBUG_CPU_TYPE",
 )
 _CONDITIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -40,8 +40,8 @@ SERIES = ["config", "digest", "device", "kernels", "figure"]
 def read(folder: Path) -> History:
     """Read every night under `folder`; UsageError if there is none."""
     nights = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    found = {night: sorted(p.parent for p in night.rglob("run.json")) for night in nights}
-    found = {shown(night.name): paths for night, paths in found.items() if paths}
+    held = {night: sorted(p.parent for p in night.rglob("run.json")) for night in nights}
+    found = {shown(night.name): paths for night, paths in held.items() if paths}
     if not found:
         raise UsageError(
             f"--history {folder} holds no nights",

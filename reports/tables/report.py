@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from harness.base import machine
+from harness.base import cpu_info
 from harness.base.wording import counted
 from reports.reading.run_records import Record
 from reports.tables import history as nightly
@@ -46,5 +46,5 @@ class Report:
 
 def _trained_on(record: Record) -> str:
     path = record.fingerprint.get("env.MKL_DEBUG_CPU_TYPE")
-    by = f" by {machine.mkl_path(path)}" if path else ""
+    by = f" by {cpu_info.mkl_path(path)}" if path else ""
     return f"{record.devices} \N{MULTIPLICATION SIGN} {record.device}{by}"

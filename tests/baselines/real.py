@@ -15,9 +15,9 @@ import time
 import types
 from pathlib import Path
 
-from harness.base import environment
+from harness.base import paddle_env
 
-environment.require_paddle()
+paddle_env.require_paddle()
 
 import numpy as np  # noqa: E402
 

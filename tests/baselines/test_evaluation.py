@@ -14,7 +14,7 @@ from eval.evaluation import evaluate_run
 from eval.features import networks
 from eval.metrics import feature_statistics
 from harness import configs, runs
-from harness.digits import content, dataset
+from harness.digits import dataset, pictures
 from harness.runs import checkpoints
 from harness.training import train
 from tests import assets, fixtures
@@ -31,8 +31,8 @@ def data(tmp_path_factory):
     folder = fixtures.write_features(tmp_path_factory.mktemp("evaluation") / "data")
     shutil.copytree(assets.VAE, folder / "vae")
     shutil.copyfile(dataset.ASSETS / "features.safetensors", folder / "features.safetensors")
-    images, _ = content.load()
-    real = content.rgb(images[:60])
+    images, _ = pictures.load()
+    real = pictures.rgb(images[:60])
     np.save(folder / "val_images.npy", real)
     network = networks.DigitsNetwork(folder)
     found = feature_statistics.of_features(network.extract(real))

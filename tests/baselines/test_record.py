@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from baselines import published, record, record_diff
+from baselines import baseline_diff, published, record
 from eval import protocols
 from harness import runs
 from harness.base.errors import DataError, UsageError
@@ -128,7 +128,7 @@ def test_two_baselines_side_by_side(five, tmp_path):
     fast = made.several(
         tmp_path, "f", speeds=[2 * speed for speed in made.SPEEDS], fid=10.0, weights=2.0
     )
-    found = record_diff.differences(record.record(five, "a"), record.record(fast, "b"))
+    found = baseline_diff.differences(record.record(five, "a"), record.record(fast, "b"))
     rows = {row["metric"]: row for row in found["metrics"]}
     assert rows["throughput"]["ratio"] == pytest.approx(2, rel=0.05)
     assert rows["fid/coco-ddim50"]["ratio"] == 0.5
@@ -137,7 +137,7 @@ def test_two_baselines_side_by_side(five, tmp_path):
 
 def test_baselines_of_other_machines_have_no_ratio_of_speeds(five, tmp_path):
     gpu = made.several(tmp_path, "g", device="NVIDIA H100")
-    found = record_diff.differences(record.record(five, "a"), record.record(gpu, "b"))
+    found = baseline_diff.differences(record.record(five, "a"), record.record(gpu, "b"))
     rows = {row["metric"]: row for row in found["metrics"]}
     assert rows["throughput"]["ratio"] is None and "device" in rows["throughput"]["reason"]
     assert "fingerprint.device" in found["differs"]

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness import files
 from harness.base import fingerprint
-from harness.base.machine import cpu, cpu_name, mkl_cpu_type, mkl_path
+from harness.base.cpu_info import cpu, cpu_name, mkl_cpu_type, mkl_path
 from harness.doctor import examine
 from tests.bench import rows, table
 from tests.bench.options import Options

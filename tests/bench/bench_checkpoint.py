@@ -54,9 +54,9 @@ class Checkpoints:
     """A trainer of `small` and a folder to save it in."""
 
     def __init__(self, folder: str, sets: list[str]):
-        from harness.base import environment
+        from harness.base import paddle_env
 
-        environment.require_paddle()
+        paddle_env.require_paddle()
         from harness import configs
         from harness.training.step import Trainer
 
@@ -107,9 +107,9 @@ class Loading:
     """A process that reads what was saved, once."""
 
     def __init__(self, folder: str):
-        from harness.base import environment
+        from harness.base import paddle_env
 
-        environment.require_paddle()
+        paddle_env.require_paddle()
         from harness.runs import checkpoints  # noqa: F401 - imported before the clock runs
 
         self.folder = Path(folder)

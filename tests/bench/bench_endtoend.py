@@ -26,7 +26,7 @@ DEMO_LIMITS = (240.0, 180.0)  # seconds: where MKL takes its best path by itself
 CONFIG = "digits_tiny"
 # What a command imports before it can work.
 START = (
-    "from harness.base import environment; environment.require_paddle(); "
+    "from harness.base import paddle_env as environment; environment.require_paddle(); "
     "import harness.training.hooks, harness.training.train, eval.evaluation.evaluate_run"
 )
 SHORT = ("train.max_steps=2", "train.eval_steps=0", "train.eval_at_start=false")
@@ -101,9 +101,9 @@ class Parts:
     """What `harness train` and `harness eval` of a run are made of, one at a time."""
 
     def __init__(self, run: str, data: str):
-        from harness.base import environment
+        from harness.base import paddle_env
 
-        environment.require_paddle()
+        paddle_env.require_paddle()
         from harness import runs
 
         self.run, self.data = runs.load(run), Path(data)
@@ -114,7 +114,7 @@ class Parts:
         from harness import data, runs
         from harness.distributed.process_group import World
         from harness.training import train
-        from harness.training.saving import Saver
+        from harness.training.background_saving import Saver
         from harness.training.step import Trainer
 
         config = self.run.config

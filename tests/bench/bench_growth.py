@@ -55,9 +55,9 @@ class Evaluations:
     """A tiny untrained model and the digits to judge it by, as many val images as samples."""
 
     def __init__(self, folder: str, images: int):
-        from harness.base import environment
+        from harness.base import paddle_env
 
-        environment.require_paddle()
+        paddle_env.require_paddle()
         from harness.runs import checkpoints
         from harness.training.step import Trainer
         from tests import fixtures
@@ -88,13 +88,13 @@ def write_digits(data: Path, images: int) -> None:
     """Random features, each with a caption, and what evaluates digits: VAE, network, statistics."""
     from eval.features import networks
     from eval.metrics import feature_statistics as moments
-    from harness.digits import content, dataset
+    from harness.digits import dataset, pictures
     from tests import assets, fixtures
 
     fixtures.write_features(data, images=images, captions=1)
     shutil.copytree(assets.VAE, data / "vae")
     shutil.copyfile(dataset.ASSETS / "features.safetensors", data / "features.safetensors")
-    real = content.rgb(content.load()[0][:200])
+    real = pictures.rgb(pictures.load()[0][:200])
     np.save(data / "val_images.npy", real)
     features = networks.DigitsNetwork(data).extract(real)
     moments.save(data / "reference.npz", moments.of_features(features))

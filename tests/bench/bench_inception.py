@@ -70,9 +70,9 @@ class Ours(Side):
 
     def __init__(self, weights: str, images: int):
         from eval.features.inception_worker import Extractor
-        from harness.base import environment
+        from harness.base import paddle_env
 
-        environment.keep_freed_memory()
+        paddle_env.keep_freed_memory()
         super().__init__(images)
         self.extractor = Extractor(Path(weights), images)
 

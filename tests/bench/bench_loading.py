@@ -64,9 +64,9 @@ class Loading:
     """A fixture of COCO's shapes, plain and packed."""
 
     def __init__(self, folder: str, images: int):
-        from harness.base import environment
+        from harness.base import paddle_env
 
-        environment.require_paddle()
+        paddle_env.require_paddle()
         from harness import configs, data
         from harness.preparation import pack
         from tests.bench import bench_data

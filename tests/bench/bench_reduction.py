@@ -38,12 +38,12 @@ def rows(options: Options) -> Iterator[Row]:
 
 def _measure(folder: Path, workers: int, options: Options) -> dict[str, list[float]]:
     threads = max(1, options.threads // workers)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.getcwd()}
+    variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.getcwd()}
     launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(workers), "--log_dir",
               str(folder / "log")]
     command = [*(launch if workers > 1 else []), __file__, str(folder / "times.json"),
                str(options.rounds), str(int(options.quick))]
-    ended = subprocess.run([sys.executable, *command], env=environment, capture_output=True)
+    ended = subprocess.run([sys.executable, *command], env=variables, capture_output=True)
     if ended.returncode:
         raise RuntimeError(ended.stderr.decode(errors="replace")[-2000:])
     return json.loads((folder / "times.json").read_text())
@@ -51,10 +51,10 @@ def _measure(folder: Path, workers: int, options: Options) -> dict[str, list[flo
 
 def work(out: Path, rounds: int, quick: bool) -> None:
     """One worker: step times in turns; the first rounds warm up. The leader writes them."""
-    from harness.base import environment
+    from harness.base import paddle_env
     from harness.distributed import process_group
 
-    environment.require_paddle()
+    paddle_env.require_paddle()
     from harness import configs
     from harness.training import train
     from harness.training.step import Trainer

@@ -14,9 +14,9 @@ import statistics
 import time
 from pathlib import Path
 
-from harness.base import environment
+from harness.base import paddle_env
 
-environment.require_paddle()
+paddle_env.require_paddle()
 
 import numpy as np  # noqa: E402
 import paddle  # noqa: E402

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.base import environment
+from harness.base import paddle_env
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Options:
 
     quick: bool = False
     rounds: int = 5
-    threads: int = field(default_factory=environment.default_threads)
+    threads: int = field(default_factory=paddle_env.default_threads)
     device: str = "cpu"
 
     @property

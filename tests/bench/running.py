@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
-from harness.base import environment
+from harness.base import paddle_env
 
-environment.require_paddle()
+paddle_env.require_paddle()
 
 from harness import configs, data  # noqa: E402
 from harness.configs import Config  # noqa: E402

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import configs
-from harness.base import machine
+from harness.base import cpu_info
 from tests.bench import inputs
 from tests.bench.options import Options
 from tests.bench.rows import Row, Skipped, faster
@@ -26,7 +26,7 @@ from tests.bench.worker import Worker
 OURS, PPDIFFUSERS, TORCH = "ours", "ppdiffusers, paddle's defaults", "PyTorch"
 COMPILED = "PyTorch, torch.compile"
 PADDLE = "ours, --kernels paddle"  # beside ours, which a CPU computes by the fused ones
-PATH = machine.mkl_cpu_type(machine.cpu())
+PATH = cpu_info.mkl_cpu_type(cpu_info.cpu())
 SAME_PATH = {
     peer: f"{peer.partition(',')[0]}, MKL_DEBUG_CPU_TYPE={PATH}" for peer in (PPDIFFUSERS, TORCH)
 }

@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from harness import configs
-from harness.base import environment
+from harness.base import paddle_env
 from harness.doctor import examine
 from harness.doctor.examine import Finding
 from models import ops, uvit
@@ -89,7 +89,7 @@ def test_a_volta_lacks_bf16_and_says_so(gpu, monkeypatch, capsys):
 def test_a_variant_that_fails_is_left_out_and_said(capsys, monkeypatch):
     # A worker of its own, without stand-ins: this machine's own paddle refuses.
     monkeypatch.setattr(bench_gpu, "QUICK", [Variant(attention="memory_efficient")])
-    if environment.has_gpu_build():
+    if paddle_env.has_gpu_build():
         pytest.skip("this build can")
     assert list(bench_gpu.rows(QUICK)) == []
     assert "not measured" in capsys.readouterr().err

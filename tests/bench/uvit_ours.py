@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from harness.base import environment
+from harness.base import paddle_env
 
-environment.require_paddle()
+paddle_env.require_paddle()
 
 import numpy as np  # noqa: E402
 import paddle  # noqa: E402

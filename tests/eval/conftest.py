@@ -11,7 +11,8 @@ from eval.features.digits import DigitsFeatures
 from eval.features.inception import FILE_NAME
 from eval.metrics import feature_statistics
 from harness.base import seeds
-from harness.digits import content, dataset
+from harness.digits import dataset
+from harness.digits import pictures as content
 from harness.runs import checkpoints
 from tests import assets, fixtures
 from tests.eval import peer

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import scipy.linalg  # noqa: F401  part of the baseline
 
-from eval.metrics import figures, frechet, intervals
+from eval.metrics import all_metrics, frechet, intervals
 from eval.metrics.feature_statistics import Accumulator, Statistics
-from eval.metrics.references import Reference
+from eval.metrics.reference_statistics import Reference
 
 SIZE = 2048
 
@@ -38,7 +38,7 @@ def main() -> None:
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     if everything:
-        figures.measure(
+        all_metrics.measure(
             lambda: rows(n), network=SimpleNamespace(size=SIZE, metric="fid"),
             reference=Reference(reference, "", Path()), n_samples=n, seed=0,
         )

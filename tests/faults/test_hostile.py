@@ -12,7 +12,7 @@ import pytest
 from harness import files
 from harness.base.errors import DataError
 from harness.files import tensor_files
-from harness.files.formats import pdparams, pth
+from harness.files.foreign_weights import pdparams, pth
 from tests.command import assert_one_line_error
 from tests.faults import hostile
 

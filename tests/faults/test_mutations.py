@@ -6,7 +6,7 @@ import pytest
 
 from harness import configs
 from harness.base.errors import UsageError
-from harness.configs.names import FOLDER, shipped
+from harness.configs.shipped_names import FOLDER, shipped
 
 VALUES = (
     "0", "-1", "1", "2", "1e308", "1e999", "-0.0", "nan", "inf", "9999999999999999999999", "true",

@@ -99,7 +99,7 @@ MOMENTS = {
         BEFORE: "before the first step", SAMPLING: "first evaluation, sampling",
         DECODING: "first evaluation, decoding", FEATURES: "first evaluation, features",
         CONCLUDING: "first evaluation, result", STEP: "a step", SAVING: "a save", GRID: "a grid",
-        "harness.training.saving:Saver.close:1": "all is done",
+        "harness.training.background_saving:Saver.close:1": "all is done",
     },
     "train, evaluating": {LATER: "evaluation at step 6"},
     "train --nproc 2": {

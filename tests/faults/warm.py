@@ -121,9 +121,9 @@ def _child(request) -> None:
 
 
 def serve() -> None:
-    from harness.base import environment
+    from harness.base import paddle_env
 
-    environment.require_paddle()
+    paddle_env.require_paddle()
     import tests.faults.cases  # noqa: F401
 
     print("0", flush=True)

@@ -8,7 +8,7 @@ import pytest
 
 from harness.base import fingerprint
 from harness.cli import COMMANDS, root
-from harness.configs.names import shipped
+from harness.configs.shipped_names import shipped
 from tests.command import ROOT, assert_one_line_error, environment, harness
 
 HEAVY = ("paddle", "torch", "pandas", "numpy", "ppdiffusers", "paddlenlp", "scipy", "matplotlib")

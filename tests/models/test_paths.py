@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.base import machine
+from harness.base import cpu_info
 from tests.command import ROOT, environment
 
 PARITY = "test_output_loss_and_gradients_are_those_of_the_torch_model"
@@ -15,7 +15,7 @@ NEEDED = {"0": set(), "5": {"avx2", "fma"}, "7": {"avx512f", "avx512dq", "avx512
 
 @pytest.mark.parametrize("path", NEEDED)
 def test_parity_holds_on_each_path(path):
-    if not machine.cpu().flags >= NEEDED[path]:
+    if not cpu_info.cpu().flags >= NEEDED[path]:
         pytest.skip(f"this CPU has no {', '.join(sorted(NEEDED[path]))}")
     if os.environ.get("MKL_DEBUG_CPU_TYPE") == path:
         return  # what test_uvit.py runs on here

@@ -9,8 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from eval.features import digits
 from harness.base.errors import DataError
-from harness.digits import content
 from harness.digits import dataset as built
+from harness.digits import pictures
 from models.pretrained import autoencoder
 
 
@@ -21,10 +21,10 @@ def judge():
 
 @pytest.fixture(scope="module")
 def split():
-    images, labels = content.load()
+    images, labels = pictures.load()
     return {
-        name: (content.rgb(images[members]), labels[members])
-        for name, members in content.split(labels).items()
+        name: (pictures.rgb(images[members]), labels[members])
+        for name, members in pictures.split(labels).items()
     }
 
 

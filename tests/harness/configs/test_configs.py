@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from harness import configs
 from harness.base.errors import UsageError
-from harness.configs.names import FOLDER
+from harness.configs.shipped_names import FOLDER
 from tests.fixtures import tiny_config
 
 

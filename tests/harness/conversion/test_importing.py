@@ -10,7 +10,7 @@ from eval.evaluation.evaluate_run import load_ema
 from harness import runs
 from harness.base.errors import DataError, UsageError
 from harness.conversion import importing
-from harness.conversion.source import read
+from harness.conversion.recognise_weights import read
 from harness.reproduction import verify
 from harness.runs import checkpoints
 from harness.training import train

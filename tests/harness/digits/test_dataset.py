@@ -14,20 +14,20 @@ import pytest
 
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault, UsageError
-from harness.digits import content, dataset
+from harness.digits import dataset, pictures
 
 
 @pytest.fixture(scope="module")
 def source():
-    return content.load()
+    return pictures.load()
 
 
 @pytest.fixture
 def small(monkeypatch, source):
     """The same build on 1 image in 30, so that a test takes a second."""
     images, labels = source[0][::30], source[1][::30]
-    monkeypatch.setattr(content, "load", lambda: (images, labels))
-    monkeypatch.setattr(content, "VAL_PER_DIGIT", 2)
+    monkeypatch.setattr(pictures, "load", lambda: (images, labels))
+    monkeypatch.setattr(pictures, "VAL_PER_DIGIT", 2)
     return labels
 
 
@@ -41,7 +41,7 @@ def tree(folder):
 def test_images_are_the_scanned_digits_enlarged(source):
     images, labels = source
     assert images.shape == (1797, 64, 64) and images.dtype == np.uint8
-    assert len(labels) == content.COUNT
+    assert len(labels) == pictures.COUNT
     from sklearn.datasets import load_digits
 
     small = images.reshape(-1, 8, 8, 8, 8).mean((2, 4))
@@ -50,7 +50,7 @@ def test_images_are_the_scanned_digits_enlarged(source):
 
 
 def test_split_is_stratified_disjoint_and_pinned(source):
-    split = content.split(source[1])
+    split = pictures.split(source[1])
     assert len(split["train"]) == 1397 and len(split["val"]) == 400
     assert sorted([*split["train"], *split["val"]]) == list(range(1797))
     assert np.bincount(source[1][split["val"]]).tolist() == [40] * 10
@@ -60,18 +60,18 @@ def test_split_is_stratified_disjoint_and_pinned(source):
 
 def test_captions_differ_and_say_the_digit():
     for index in range(50):
-        texts = content.captions(index, 7)
+        texts = pictures.captions(index, 7)
         assert len(set(texts)) == 5
         assert all("seven" in text or "7" in text for text in texts)
-    assert content.captions(3, 7) == content.captions(3, 7)
-    assert len({tuple(content.captions(i, 7)) for i in range(50)}) > 40
+    assert pictures.captions(3, 7) == pictures.captions(3, 7)
+    assert len({tuple(pictures.captions(i, 7)) for i in range(50)}) > 40
 
 
 def test_build_writes_coco_features_format(tmp_path, small):
     seen = []
     out = dataset.build(tmp_path / "d", progress=lambda done, total: seen.append(done))
     assert seen == list(range(1, len(small) + 1))
-    counts = {name: len(m) for name, m in content.split(small).items()}
+    counts = {name: len(m) for name, m in pictures.split(small).items()}
     for split, count in counts.items():
         names = {path.name for path in (out / split).iterdir()}
         expected = {f"{i}.npy" for i in range(count)} | {"captions.jsonl"}
@@ -86,7 +86,7 @@ def test_build_writes_coco_features_format(tmp_path, small):
     empty = files.load_npy(out / "empty_context.npy", dtype="float32", shape=(12, 64))
     for digit in range(10):
         prompt, context = files.load_object_npy(out / "run_vis" / f"{digit}.npy")
-        assert content.WORDS[digit] in prompt
+        assert pictures.WORDS[digit] in prompt
         assert context.shape == empty.shape and not np.array_equal(context, empty)
     reference = files.load_npz(out / "reference.npz", ("mu", "sigma"))
     assert reference["sigma"].shape == (len(reference["mu"]),) * 2
@@ -153,7 +153,7 @@ def test_a_failing_build_leaves_nothing(tmp_path, small, monkeypatch):
 
 def test_a_killed_build_is_absent_and_the_next_call_finishes_it(tmp_path, small):
     script = (
-        "from harness.base import environment; environment.prepare(threads=1)\n"
+        "from harness.base import paddle_env as environment; environment.prepare(threads=1)\n"
         "from harness.digits import dataset as digits\n"
         f"digits.build({str(tmp_path / 'd')!r})\n"
     )

@@ -9,8 +9,8 @@ import pytest
 
 from eval.features import inception
 from harness import runs
-from harness.base.environment import default_threads
 from harness.base.errors import EnvironmentFault, HarnessError, Interrupted
+from harness.base.paddle_env import default_threads
 from harness.distributed import launch
 from harness.distributed.launch import Job
 from tests import command

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.base.machine import AVX2, Cpu
+from harness.base.cpu_info import AVX2, Cpu
 from harness.doctor import rate
 
 ZEN4 = Cpu("AuthenticAMD", "AMD EPYC", frozenset(AVX2), mhz=2600.0)

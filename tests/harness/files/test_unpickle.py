@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.base.errors import DataError
-from harness.files import admitted, unpickle
+from harness.files import pickle_values, unpickle
 
 
 def load(data, **options):
@@ -78,7 +78,7 @@ def test_a_dtype_cannot_lose_its_object_flag():
     forged = np.dtype("O8", copy=True)
     forged.__setstate__((3, "|", None, None, None, -1, -1, 0))
     assert not forged.hasobject  # the hole that this is about is there
-    made = admitted.Dtype("O8", False, True)
+    made = pickle_values.Dtype("O8", False, True)
     made.build((3, "|", None, None, None, -1, -1, 0))
     assert made.dtype.hasobject
 

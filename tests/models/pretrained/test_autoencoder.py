@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from harness.base.errors import DataError, EnvironmentFault
-from harness.digits import content as digits_source
 from harness.digits import dataset
+from harness.digits import pictures as digits_source
 from harness.files import unpickle
 from models.pretrained import autoencoder, model_folder
 

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from harness.base.errors import DataError, EnvironmentFault
-from harness.digits import content, dataset
+from harness.digits import dataset, pictures
 from models.pretrained import text_encoder
 
 
@@ -41,7 +41,7 @@ def test_context_is_paddlenlps_own_last_hidden_state(encoder):
 
 def test_every_word_of_a_caption_is_one_token_and_any_text_tokenises(encoder):
     for digit in range(10):
-        for text in content.captions_of(digit):
+        for text in pictures.captions_of(digit):
             tokens = encoder.tokens([text])[0]
             words = np.count_nonzero(tokens[1:] != tokens[-1])
             assert words == len(text.split()) and not encoder.is_cut(text)
@@ -57,7 +57,7 @@ def test_every_word_of_a_caption_is_one_token_and_any_text_tokenises(encoder):
 def test_contexts_of_two_digits_are_told_apart_by_a_line(encoder):
     """Nearest mean of the mean token, on wordings that were not used for the means."""
     rows = np.stack([
-        encoder.encode(content.captions_of(digit)).mean(1) for digit in range(10)
+        encoder.encode(pictures.captions_of(digit)).mean(1) for digit in range(10)
     ])
     centres = rows[:, ::2].mean(1)
     distance = ((rows[:, 1::2, None] - centres) ** 2).sum(-1)
@@ -65,7 +65,7 @@ def test_contexts_of_two_digits_are_told_apart_by_a_line(encoder):
 
 
 def test_context_does_not_depend_on_the_company(encoder):
-    texts = content.captions_of(3)
+    texts = pictures.captions_of(3)
     together = encoder.encode(texts * 8)
     assert together.shape[0] == 80
     np.testing.assert_allclose(encoder.encode(texts[4:5])[0], together[4], atol=1e-5)

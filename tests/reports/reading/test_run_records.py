@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from eval.metrics import feature_statistics, figures
+from eval.metrics import all_metrics, feature_statistics
 from reports import build
 from reports.reading import figure_protocols, run_records
 from tests.reports import fabricate
@@ -17,7 +17,7 @@ def measured(rng):
     real = rng.normal(size=(80, 3))
     reference = SimpleNamespace(statistics=feature_statistics.of_features(real), features=real)
     network = SimpleNamespace(size=3, metric="fd_digits")
-    return figures.measure(
+    return all_metrics.measure(
         lambda: [rng.normal(0.5, 1, size=(60, 3))], network=network, reference=reference,
         n_samples=60, seed=1,
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.base.errors import DataError
-from harness.files.formats import pth
+from harness.files.foreign_weights import pth
 from tests.weights_files import torch_saves
 
 ARRAYS = {
@@ -47,7 +47,7 @@ def test_half_precision(saved):
 def test_it_needs_no_torch(saved):
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from pathlib import Path; from harness.files.formats import pth\n"
+        "from pathlib import Path; from harness.files.foreign_weights import pth\n"
         f"path = Path({str(saved / 'nnet_ema.pth')!r})\n"
         "print(len(pth.read(path).arrays), 'paddle' in sys.modules)"
     )

@@ -2,7 +2,7 @@
 
 Large matrix products stay paddle's. What paddle computes in many passes over memory, mostly on one
 thread (GELU, LayerNorm, sums over rows), is done by `models.cpu.kernels` on the tensors' own
-memory, attention by `models.cpu.attention_heads`. Values are those of `models.ops`'
+memory, attention by `models.cpu.attention_kernels`. Values are those of `models.ops`'
 plain versions to rounding. How the work is cut depends on shapes alone, and so do the bits.
 
 `backward()` works as ever. `paddle.grad` of a part of what a layer here was given is refused by
@@ -19,7 +19,7 @@ from models.cpu import blas, kernels
 from models.cpu.row_threads import array, column_sums, scratch, shared
 
 if blas.AVAILABLE:
-    from models.cpu import attention_heads
+    from models.cpu import attention_kernels
 
 
 class Linear(PyLayer):
@@ -152,7 +152,7 @@ class Attention(PyLayer):
         outs, grads = array(out).reshape(shape), array(grad).reshape(shape)
 
         def work(start, stop):
-            attention_heads.backward(
+            attention_kernels.backward(
                 parts, np.float32(width**-0.5), outs, grads, grad_parts,
                 scratch(length, length), scratch(length), scratch(length, length),
                 scratch(length, width), start, stop,
@@ -170,12 +170,12 @@ def attention(qkv, num_heads: int):
 
 
 def attend(qkv, num_heads: int):
-    """[B, L, H d], without gradients (see `models.cpu.attention_heads`)."""
+    """[B, L, H d], without gradients (see `models.cpu.attention_kernels`)."""
     parts = _parts(qkv, num_heads)
     b, length, _, _, width = parts.shape
     out = paddle.empty([b, length, num_heads * width])
     outs = array(out).reshape(b, length, num_heads, width)
-    shared(lambda start, stop: attention_heads.forward(
+    shared(lambda start, stop: attention_kernels.forward(
         parts, np.float32(width**-0.5), outs, scratch(length, length), scratch(length),
         start, stop), b * num_heads)
     return out

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import files
 from harness.base.errors import DataError, UsageError
-from harness.files.formats import Tensors, pdparams, pth, safetensors_file
+from harness.files.foreign_weights import Tensors, pdparams, pth, safetensors_file
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ import numpy as np
 
 from eval.metrics import frechet, intervals, kid, precision_recall
 from eval.metrics.feature_statistics import Accumulator
-from eval.metrics.references import Reference
+from eval.metrics.reference_statistics import Reference
 
 
 def measure(

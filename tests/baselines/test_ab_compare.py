@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baselines import ab, ab_page, significance
+from baselines import ab_compare, ab_page, significance
 from harness import runs
 from harness.base.errors import UsageError
-from harness.cells.cell import Cell
+from harness.cells.run_cells import Cell
 from tests.baselines import made
 from tests.command import assert_one_line_error, harness
 from tests.fixtures import write_tiny_config
@@ -40,7 +40,7 @@ Chrono.step_done = step_done
 
 
 def test_sides_take_turns():
-    assert ab.in_turns({"a": [1, 2, 3], "b": [-1, -2, -3]}) == [1, -1, -2, 2, 3, -3]
+    assert ab_compare.in_turns({"a": [1, 2, 3], "b": [-1, -2, -3]}) == [1, -1, -2, 2, 3, -3]
 
 
 def verdicts(count, *, noise, slower=0.0, drift=0.0, walk=0.0, rounds=ROUNDS):
@@ -50,7 +50,7 @@ def verdicts(count, *, noise, slower=0.0, drift=0.0, walk=0.0, rounds=ROUNDS):
         machine = drift * turns / (2 * rounds) + walk * random.standard_normal(2 * rounds).cumsum()
         times = iter(machine + noise * random.standard_normal(2 * rounds))
         sides = {"a": [[0.0] for _ in range(rounds)], "b": [[1.0] for _ in range(rounds)]}
-        for one in ab.in_turns(sides):
+        for one in ab_compare.in_turns(sides):
             one[0] = next(times) + one[0] * math.log1p(slower)
         a, b = ([one[0] for one in sides[side]] for side in ("a", "b"))
         found = significance.compare(a, b, minimum=MINIMUM, turns=True)
@@ -119,7 +119,7 @@ def test_the_page_says_what_was_found(tmp_path):
     for run in sides["b"][1:]:
         made.edit_json(run.directory / "run.json", fingerprint=runs.load(
             sides["b"][0].directory).info["fingerprint"])
-    result = ab.judge({side: [runs.load(run.directory) for run in some]
+    result = ab_compare.judge({side: [runs.load(run.directory) for run in some]
                        for side, some in sides.items()})
     document = ab_page.document(result)
     json.dumps(document, allow_nan=False)
@@ -144,7 +144,7 @@ def test_the_page_says_what_was_found(tmp_path):
 
 def test_what_cannot_be_said_names_the_rounds_that_could(tmp_path):
     noisy = {"speeds": (90.0, 100.0, 108.0, 99.0, 104.0)}
-    result = ab.judge({"a": made.several(tmp_path, "a-"),
+    result = ab_compare.judge({"a": made.several(tmp_path, "a-"),
                        "b": made.several(tmp_path, "b-", **noisy)})
     found = {one["metric"]: one for one in ab_page.document(result)["verdicts"]}["throughput"]
     assert (found["verdict"], result.outcome) == ("cannot say", "inconclusive")
@@ -155,10 +155,10 @@ def test_what_cannot_be_said_names_the_rounds_that_could(tmp_path):
 
 def test_another_comparison_s_folder_is_refused(tmp_path):
     cell = Cell("small", tmp_path, tmp_path, until=3)
-    ab._keep_plan({"a": cell, "b": cell}, tmp_path, None)
-    ab._keep_plan({"a": cell, "b": cell}, tmp_path, None)
+    ab_compare._keep_plan({"a": cell, "b": cell}, tmp_path, None)
+    ab_compare._keep_plan({"a": cell, "b": cell}, tmp_path, None)
     with pytest.raises(UsageError, match=r"holds another comparison: b.seed \(None, 1\)"):
-        ab._keep_plan({"a": cell, "b": replace(cell, seed=1)}, tmp_path, None)
+        ab_compare._keep_plan({"a": cell, "b": replace(cell, seed=1)}, tmp_path, None)
 
 
 @pytest.mark.timeout(600)

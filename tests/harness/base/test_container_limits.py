@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.base import environment, limits
+from harness.base import container_limits, paddle_env
 from harness.doctor import examine
 
 
@@ -40,19 +40,19 @@ CASES = {
 def test_the_tightest_limit_counts(case, tmp_path):
     cgroup, files, cores, size = CASES[case]
     root = _tree(tmp_path, cgroup, files)
-    assert (limits.processors(root), limits.memory(root)) == (cores, size)
+    assert (container_limits.processors(root), container_limits.memory(root)) == (cores, size)
 
 
 def test_threads_and_doctor_obey(monkeypatch):
-    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(paddle_env.os, "sched_getaffinity", lambda _: set(range(8)))
     for granted, threads in ((math.inf, 8), (2.5, 2), (0.5, 1)):
-        monkeypatch.setattr(limits, "processors", lambda granted=granted: granted)
-        assert environment.default_threads() == threads
-    monkeypatch.setattr(limits, "memory", lambda: 2**29)
+        monkeypatch.setattr(container_limits, "processors", lambda granted=granted: granted)
+        assert paddle_env.default_threads() == threads
+    monkeypatch.setattr(container_limits, "memory", lambda: 2**29)
     assert examine._memory().detail.startswith("0.5 GiB")
 
 
 def test_each_missing_library_is_named(monkeypatch):
-    monkeypatch.setattr(environment, "has_gpu_build", lambda: True)
+    monkeypatch.setattr(paddle_env, "has_gpu_build", lambda: True)
     monkeypatch.setattr(examine, "CUDA_LIBRARIES", ("libnone1.so", "libnone2.so"))
     assert [f.name for f in examine._cuda_libraries()] == ["libnone1.so", "libnone2.so"]

@@ -8,7 +8,7 @@ from baselines import metrics
 from baselines.metrics import Measured
 from baselines.record import Baseline, data_identity, named, other_data
 from harness import configs, runs
-from harness.base import computation
+from harness.base import kernel_choice
 from harness.base.errors import DataError
 
 
@@ -39,7 +39,7 @@ def _refusal(run: runs.Run, baseline: Baseline) -> str | None:
         )
     if differing := other_data(data_identity(run), content["data"]):
         return f"{run.directory} was trained on other data: {named(differing)}"
-    for key in computation.CHOICES:
+    for key in kernel_choice.CHOICES:
         ours, theirs = run.info["fingerprint"].get(key), content["fingerprint"].get(key)
         if ours != theirs:
             return f"{run.directory} has {key} {ours}, the baseline {theirs}"

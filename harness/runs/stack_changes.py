@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import configs, files
-from harness.base import computation
+from harness.base import kernel_choice
 from harness.base.errors import DataError, UsageError
 from harness.runs.directory import Run, load
 
@@ -60,4 +60,5 @@ def recorded_computation(directory: Path) -> dict[str, str]:
         stack = load(directory).info["fingerprint"]
     except (UsageError, DataError):
         return {}
-    return {name: stack[name] for name, all_ in computation.CHOICES.items() if stack[name] in all_}
+    choices = kernel_choice.CHOICES.items()
+    return {name: stack[name] for name, all_ in choices if stack[name] in all_}

@@ -9,7 +9,7 @@ import pytest
 from harness import data, runs
 from harness.base.errors import EnvironmentFault
 from harness.runs import checkpoints
-from harness.training.saving import Saver
+from harness.training.background_saving import Saver
 from harness.training.step import NonFiniteLoss, Trainer
 from tests.fixtures import tiny_config
 from tests.harness.training.test_step import steps

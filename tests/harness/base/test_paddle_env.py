@@ -7,7 +7,7 @@ from tests.command import environment
 
 WRITES_A_PNG = """
 import io
-from harness.base import environment
+from harness.base import paddle_env as environment
 environment.has_gpu_build = lambda: False  # asks importlib.metadata, which imports zlib
 environment.require_paddle()
 from PIL import Image
@@ -25,7 +25,7 @@ def test_png_files_can_be_written_after_paddle_is_imported():
 # What the kernel would do, not what Python believes it set.
 CAUGHT = """
 import signal
-from harness.base import environment
+from harness.base import paddle_env as environment
 def caught(number):
     with open("/proc/self/status") as status:
         mask = next(line.split()[1] for line in status if line.startswith("SigCgt"))

@@ -21,8 +21,8 @@ from harness import configs, files, runs
 from harness.base import fingerprint
 from harness.base.errors import UsageError
 from harness.base.progress import say
-from harness.cells import cell as cells
-from harness.cells.cell import Cell
+from harness.cells import run_cells as cells
+from harness.cells.run_cells import Cell
 from harness.reproduction import divergence
 
 SIDES = ("a", "b")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from harness.base.errors import DataError
-from harness.files.formats import safetensors_file
+from harness.files.foreign_weights import safetensors_file
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(3, np.float16)}
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.distributed import children
+from harness.distributed import child_commands
 from tests.command import ROOT, environment
 
 # The child says when it has begun, takes a moment to end when it is asked to, and says so.
@@ -24,7 +24,7 @@ PARENT = """
 import os, signal, sys, threading, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from harness.distributed import children, program
+from harness.distributed import child_commands as children, program
 said = Path(sys.argv[1])
 def strike():
     while not said.exists() or not said.read_text():
@@ -42,7 +42,7 @@ program.run(command)
 
 
 def test_output_and_exit_code_are_the_command_s():
-    done = children.run(["sh", "-c", "echo out; echo err >&2; exit 3"])
+    done = child_commands.run(["sh", "-c", "echo out; echo err >&2; exit 3"])
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
 
 

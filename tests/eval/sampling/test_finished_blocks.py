@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.sampling.block_files import Block, Blocks
+from eval.sampling.finished_blocks import Block, Blocks
 from harness.base.errors import DataError
 
 

@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-from harness.base import computation, limits, machine
+from harness.base import container_limits, cpu_info, kernel_choice
 from harness.base.errors import EnvironmentFault
 
 # Stride kernels turn transposes into views that every consumer then copies
@@ -59,7 +59,7 @@ def default_threads() -> int:
 
     A container's share of the processors counts in whole ones.
     """
-    return max(1, int(min(16, limits.usable())))
+    return max(1, int(min(16, container_limits.usable())))
 
 
 def prepare(
@@ -85,7 +85,7 @@ def prepare(
     os.environ.setdefault("OMP_NUM_THREADS", str(recorded or default_threads()))
     for name, value in _ALWAYS.items():
         os.environ.setdefault(name, value)
-    if path := machine.mkl_cpu_type(machine.cpu()):
+    if path := cpu_info.mkl_cpu_type(cpu_info.cpu()):
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", path)
     if deterministic and has_gpu_build():
         for name, value in _DETERMINISTIC_GPU.items():
@@ -153,7 +153,7 @@ def require_paddle(*, deterministic: bool = True, recorded: int | None = None) -
             remedy="install it with `make install` (or `pip install 'uvit-harness[cpu]'`); "
             "`harness doctor` tells more",
         ) from error
-    computation.require()
+    kernel_choice.require()
 
 
 def _take_signals_back() -> None:

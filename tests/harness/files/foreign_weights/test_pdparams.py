@@ -8,7 +8,7 @@ import paddle
 import pytest
 
 from harness.base.errors import DataError
-from harness.files.formats import pdparams
+from harness.files.foreign_weights import pdparams
 
 
 def test_state_dict(tmp_path):

@@ -11,8 +11,8 @@ import pytest
 
 from harness import runs
 from harness.base.errors import DataError, EnvironmentFault, Interrupted, UsageError
-from harness.cells import cell as cells
-from harness.cells.cell import Cell, Ended
+from harness.cells import run_cells as cells
+from harness.cells.run_cells import Cell, Ended
 from tests.fixtures import write_tiny_config
 
 # An interpreter that trains nothing: it notes how it was called and ends as it is told to.

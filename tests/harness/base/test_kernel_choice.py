@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness.base import computation
+from harness.base import kernel_choice
 from harness.base.errors import EnvironmentFault, UsageError
 
 PADDLE = {"kernels": "paddle", "execution": "eager"}
@@ -31,10 +31,10 @@ def variables(monkeypatch):
 ])
 def test_the_option_decides_then_the_variable_then_the_run(given, exported, recorded, asked):
     os.environ.update(exported)
-    computation.choose(**given, recorded=recorded)
-    assert computation.asked() == asked
-    assert computation.fused() == (asked.get("kernels") != "paddle")
-    assert computation.static() == (asked.get("execution") == "static")
+    kernel_choice.choose(**given, recorded=recorded)
+    assert kernel_choice.asked() == asked
+    assert kernel_choice.fused() == (asked.get("kernels") != "paddle")
+    assert kernel_choice.static() == (asked.get("execution") == "static")
 
 
 @pytest.mark.parametrize(("given", "exported", "said"), [
@@ -46,35 +46,35 @@ def test_the_option_decides_then_the_variable_then_the_run(given, exported, reco
 def test_contradictions_are_refused(given, exported, said):
     os.environ.update(exported)
     with pytest.raises(UsageError, match=said):
-        computation.choose(**given)
+        kernel_choice.choose(**given)
 
 
 def test_static_alone_says_whose_kernels_it_takes(capsys):
-    computation.choose(execution="static")
+    kernel_choice.choose(execution="static")
     assert "paddle's own kernels" in capsys.readouterr().err
-    computation.choose(execution="static")  # as a process that was started from here
+    kernel_choice.choose(execution="static")  # as a process that was started from here
     assert not capsys.readouterr().err
 
 
 def test_static_exported_for_a_command_without_options_is_no_contradiction():
     os.environ["HARNESS_EXECUTION"] = "static"
-    assert not computation.fused()
+    assert not kernel_choice.fused()
 
 
 def test_fused_kernels_are_not_promised_on_a_gpu(monkeypatch):
     import paddle
 
-    assert computation.used() == FUSED
-    computation.choose(kernels="fused")
-    computation.require()
+    assert kernel_choice.used() == FUSED
+    kernel_choice.choose(kernels="fused")
+    kernel_choice.require()
     monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:0")
     with pytest.raises(EnvironmentFault, match="no fused kernels for a GPU"):
-        computation.require()
-    assert computation.used() == PADDLE
+        kernel_choice.require()
+    assert kernel_choice.used() == PADDLE
 
 
 def test_a_fingerprint_of_before_is_filled():
-    assert computation.filled({}) == FUSED
+    assert kernel_choice.filled({}) == FUSED
     gpu = {"package.paddlepaddle-gpu": "2.6.2"}
-    assert computation.filled(gpu) == {**gpu, **PADDLE}
-    assert computation.filled(STATIC) == STATIC
+    assert kernel_choice.filled(gpu) == {**gpu, **PADDLE}
+    assert kernel_choice.filled(STATIC) == STATIC

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from eval.metrics import feature_statistics, figures, frechet, kid, precision_recall
-from eval.metrics.references import Reference
+from eval.metrics import all_metrics, feature_statistics, frechet, kid, precision_recall
+from eval.metrics.reference_statistics import Reference
 from tests.command import ROOT, environment
 
 LIMIT = 600 * 2**20
@@ -23,7 +23,7 @@ def measure(made, real, *, with_features=True):
     reference = Reference(
         feature_statistics.of_features(real), "", Path(), real if with_features else None
     )
-    return figures.measure(
+    return all_metrics.measure(
         lambda: np.array_split(made, 9), network=SimpleNamespace(size=6, metric="fd"),
         reference=reference, n_samples=len(made), seed=0,
     )

@@ -1,4 +1,4 @@
-from harness.training import ahead
+from harness.training import announcement
 from tests.fixtures import tiny_config
 
 CONFIG = tiny_config("train.max_steps=100", "train.image_steps=20", "train.eval_steps=30",
@@ -7,7 +7,7 @@ CONFIG = tiny_config("train.max_steps=100", "train.image_steps=20", "train.eval_
 
 def told(start, end=100, **made):
     asked = {"images": True, "evaluations": True, **made}
-    return ahead.of_training(CONFIG, start=start, end=end, steps_per_epoch=5, **asked)
+    return announcement.of_training(CONFIG, start=start, end=end, steps_per_epoch=5, **asked)
 
 
 def test_a_new_run():

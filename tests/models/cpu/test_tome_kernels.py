@@ -7,7 +7,7 @@ from paddle import nn
 
 from models import tome
 from models.cpu import row_threads
-from models.cpu.merging import CpuMerging
+from models.cpu.tome_kernels import CpuMerging
 from models.tome import TokenMerging
 
 EXTRAS, WIDTH = 6, 24

@@ -23,7 +23,7 @@ from harness.base.errors import (
     UsageError,
 )
 from harness.base.progress import Progress, say
-from harness.distributed import children
+from harness.distributed import child_commands
 
 _ROOT = Path(__file__).resolve().parents[2]
 # The checkout that this code is of. An installed harness lies among all that its environment has,
@@ -140,7 +140,7 @@ def _call(cell: Cell, *words: object) -> Ended:
     folder = cell.source or cell.directory.parent
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        process = children.run(command, env=_environment(cell), cwd=folder)
+        process = child_commands.run(command, env=_environment(cell), cwd=folder)
     except OSError as error:
         raise UsageError(f"{cell.python} cannot be run: {error.strerror}") from error
     what = f"{cell.directory}: `harness {words[0]}`"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from harness.base import machine
+from harness.base import cpu_info
 from tests.command import environment
 
 _AVX2 = "fpu sse sse2 avx fma avx2"
@@ -28,23 +28,23 @@ def described(vendor, flags):
 
 @pytest.mark.parametrize("vendor, flags, chosen", CPUS.values(), ids=CPUS)
 def test_the_path_follows_vendor_and_instructions(vendor, flags, chosen):
-    assert machine.mkl_cpu_type(machine.cpu(described(vendor, flags))) == chosen
+    assert cpu_info.mkl_cpu_type(cpu_info.cpu(described(vendor, flags))) == chosen
 
 
 @pytest.mark.parametrize("text", ["", "\0\xff", "flags", "CPU implementer\t: 0x41\nFeatures\t: fp"])
 def test_of_an_unreadable_description_nothing_is_chosen(text):
-    assert machine.mkl_cpu_type(machine.cpu(text)) is None
+    assert cpu_info.mkl_cpu_type(cpu_info.cpu(text)) is None
 
 
 def test_without_a_description_nothing_is_chosen(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
-    assert machine.mkl_cpu_type(machine.cpu()) is None
-    assert machine.cpu_name().endswith("(no vectors)")
+    monkeypatch.setattr(cpu_info, "_CPUINFO", tmp_path / "none")
+    assert cpu_info.mkl_cpu_type(cpu_info.cpu()) is None
+    assert cpu_info.cpu_name().endswith("(no vectors)")
 
 
 def test_the_clock_is_read_where_it_is_told():
-    assert machine.cpu("cpu MHz\t\t: 2596.140\n").mhz == 2596.14
-    assert machine.cpu("cpu MHz\t\t: fast\n").mhz == machine.cpu("").mhz == 0.0
+    assert cpu_info.cpu("cpu MHz\t\t: 2596.140\n").mhz == 2596.14
+    assert cpu_info.cpu("cpu MHz\t\t: fast\n").mhz == cpu_info.cpu("").mhz == 0.0
 
 
 @pytest.mark.parametrize(("value", "words"), [
@@ -52,11 +52,11 @@ def test_the_clock_is_read_where_it_is_told():
     ("7", "AVX-512 path"), ("0", "generic path"),
 ])
 def test_a_path_has_a_name(value, words):
-    assert words in machine.mkl_path(value)
+    assert words in cpu_info.mkl_path(value)
 
 
 _RECORDED = """
-from harness.base import environment, fingerprint
+from harness.base import paddle_env as environment, fingerprint
 environment.require_paddle()
 print(fingerprint.collect()["env.MKL_DEBUG_CPU_TYPE"])
 """
@@ -75,12 +75,12 @@ def test_what_is_chosen_is_in_the_fingerprint():
     done = subprocess.run(
         [sys.executable, "-c", _RECORDED], env=given, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == str(machine.mkl_cpu_type(machine.cpu()))
+    assert done.stdout.strip() == str(cpu_info.mkl_cpu_type(cpu_info.cpu()))
 
 
 _RATE = """
 import time
-from harness.base import environment
+from harness.base import paddle_env as environment
 environment.prepare(threads=1)
 import paddle
 a, b = paddle.rand([668, 512]), paddle.rand([512, 1536])
@@ -94,7 +94,7 @@ print(2 * 668 * 512 * 1536 / best)
 
 
 @pytest.mark.skipif(
-    machine.mkl_cpu_type(machine.cpu()) is None, reason="MKL takes this CPU's best path by itself"
+    cpu_info.mkl_cpu_type(cpu_info.cpu()) is None, reason="MKL takes this CPU's best path by itself"
 )
 def test_the_path_is_really_taken():
     """A ratio of rates, not a time: 2.3 to 5 on Zen 4 and 5, so 1.5 leaves a wide margin."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.files.formats import Tensors
+from harness.files.foreign_weights import Tensors
 
 
 def read(path: Path) -> Tensors:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness import files
 from harness.base.errors import DataError
 from harness.files import unpickle
-from harness.files.formats import Tensors
+from harness.files.foreign_weights import Tensors
 
 if TYPE_CHECKING:
     import numpy as np
