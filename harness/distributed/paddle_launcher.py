@@ -21,7 +21,7 @@ def main() -> None:
     def redirected(number: int, handler: Any) -> Any:
         return handle(END if number == signal.SIGTERM else number, handler)
 
-    signal.signal = redirected
+    signal.signal = redirected  # type: ignore[assignment]  # overloads of their own
     launch()
 
 
