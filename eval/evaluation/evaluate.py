@@ -155,7 +155,7 @@ def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
     if not task.world.leads:
         task.world.meet()
     blocks = Blocks(
-        task.directory / "features", identity | kernel_choice.asked(),
+        task.directory / "features", identity | kernel_choice.unusual(),
         n_samples=task.protocol.n_samples, rows=task.batch_size,
     )
     if task.world.leads:

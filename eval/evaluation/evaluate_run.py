@@ -58,7 +58,7 @@ def evaluate_run(
 
 def _refuse_otherwise_computed(result: dict[str, Any], directory: Path) -> None:
     """UsageError for a result of before that was not made by the kernels that are asked for."""
-    made = result.get("execution") or {}
+    made = kernel_choice.filled(result.get("execution") or {})
     for name, value in kernel_choice.asked().items():
         if made.get(name) != value:
             raise UsageError(

@@ -59,6 +59,12 @@ def used() -> dict[str, str]:
     }
 
 
+def unusual() -> dict[str, str]:
+    """What of `used` is not what there was before it could be chosen (imports paddle)."""
+    usual = {"kernels": "fused" if _on_cpu() else "paddle", "execution": "eager"}
+    return {name: value for name, value in used().items() if value != usual[name]}
+
+
 def filled(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded fingerprint with both; before they could be chosen, CPU builds ran fused ones."""
     gpu = fingerprint.get("package.paddlepaddle-gpu") is not None

@@ -38,7 +38,7 @@ def test_of_paddle3_no_more_is_claimed_than_is_known(
     monkeypatch.setattr(examine, "_is_paddle3", lambda: True)
     monkeypatch.setattr(examine, "_cuda_build", lambda: build)
     for gpu in (True, False):
-        monkeypatch.setattr(examine.environment, "has_gpu_build", lambda gpu=gpu: gpu)
+        monkeypatch.setattr(examine.paddle_env, "has_gpu_build", lambda gpu=gpu: gpu)
         (finding,) = examine._gpus()
         assert "None" not in finding.detail + finding.remedy
         if gpu:
@@ -53,7 +53,7 @@ def test_the_cuda_of_a_wheel_is_its_local_version(monkeypatch):
 
 
 def test_a_missing_cuda_library_has_a_remedy(monkeypatch):
-    monkeypatch.setattr(examine.environment, "has_gpu_build", lambda: True)
+    monkeypatch.setattr(examine.paddle_env, "has_gpu_build", lambda: True)
     monkeypatch.setattr(examine, "_is_paddle3", lambda: False)
     monkeypatch.setattr(examine, "CUDA_LIBRARIES", ("libnothing.so.11", "libc.so.6"))
     absent, present = examine._cuda_libraries()
