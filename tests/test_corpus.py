@@ -5,7 +5,9 @@ tests/corpus/README.md says how a folder of it is made. What a newer version wro
 
 import importlib
 import json
+import os
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,7 +27,8 @@ CORPUS = sorted(path.parent for path in make.HERE.glob("*/corpus.toml"))
 
 def harness(*arguments):
     """The command line within this process: exit code, stdout, what it says of an error."""
-    done = CliRunner(mix_stderr=False).invoke(root, [str(argument) for argument in arguments])
+    with mock.patch.dict(os.environ):  # a command exports what its run recorded
+        done = CliRunner(mix_stderr=False).invoke(root, [str(argument) for argument in arguments])
     error = done.exception
     if error is not None and not isinstance(error, HarnessError | SystemExit):
         raise error
