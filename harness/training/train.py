@@ -185,7 +185,10 @@ def _loop(
                 log.step(trainer.step, loss)
                 progress.advance(loss=f"{loss:.4f}")
                 with log.chrono.pause(), progress.pause():
-                    _save_if_due(run, trainer, stop, saver, end)
+                    # Several processes leave a step together: one that heard of a signal after
+                    # they agreed tells the others in the next.
+                    leaving = stop.asked if world.size == 1 else stopping
+                    _save_if_due(run, trainer, leaving, saver, end)
                     _beside(run, trainer, hooks, stop, saver)
     except StopNow:
         # Weights, log and step are those of the last finished step wherever this comes from.
@@ -199,16 +202,16 @@ def _loop(
 
 
 def _save_if_due(
-    run: runs.Run, trainer: Trainer, stop: Stop, saver: Saver, end: int
+    run: runs.Run, trainer: Trainer, leaving: bool, saver: Saver, end: int
 ) -> None:
     step = trainer.step
     last = step == end
     saver.check()
-    if step % run.config.train.save_steps == 0 or last or stop.asked:
+    if step % run.config.train.save_steps == 0 or last or leaving:
         saver.save()
-    if last or stop.asked:
+    if last or leaving:
         saver.settle()
-    if stop.asked and not last:
+    if leaving and not last:
         raise _interrupted(step)
 
 
