@@ -84,11 +84,12 @@ def run(
     for _, ended in cells.train_all(in_turns(placed), "A/B", retries=retries):
         if ended.code:
             raise ended.error()
-    for side in SIDES if evaluation is not None else ():
-        say(f"evaluating {placed[side][0].directory}")
-        ended = cells.evaluate(placed[side][0], *evaluation)
-        if ended.code:
-            raise ended.error()
+    if evaluation is not None:
+        for side in SIDES:
+            say(f"evaluating {placed[side][0].directory}")
+            ended = cells.evaluate(placed[side][0], *evaluation)
+            if ended.code:
+                raise ended.error()
     return judge({side: [runs.load(one.directory) for one in placed[side]] for side in SIDES})
 
 

@@ -191,14 +191,15 @@ def _evaluation_changed(
     evaluated = baseline.content["metrics"][verdict.metric].get("protocol") is not None
     if not (evaluated and same_weights and metric.scale == "ratio"):
         return None
-    if abs(verdict.change) <= SAME_WEIGHTS_TOLERANCE:
+    if verdict.change is None or abs(verdict.change) <= SAME_WEIGHTS_TOLERANCE:
         return None
     reason = "the same EMA weights gave another figure: the evaluation has changed"
     return replace(verdict, verdict="worse", reason=reason, detectable=SAME_WEIGHTS_TOLERANCE)
 
 
 def _disturbed(key: str, having: list[Measured], summary: dict[str, Any]) -> bool:
-    noises = [one.values[key].noise for one in having if one.values[key].noise is not None]
+    each = (one.values[key].noise for one in having)
+    noises = [noise for noise in each if noise is not None]
     usual = summary.get("noise")
     if not noises or usual is None:
         return False

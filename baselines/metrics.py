@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from baselines import significance
-from harness import runs
+from harness import files, runs
 from harness.base import kernel_choice
 from harness.base.errors import DataError
 from harness.runs import checkpoints
@@ -112,7 +112,7 @@ def measure(run: runs.Run, step: int) -> Measured:
     if (found := throughput(lines, run.info["config"]["train"]["global_batch_size"])) is not None:
         values["throughput"] = found
     for key, entry in (("host_memory", "peak_host_bytes"), ("device_memory", "peak_device_bytes")):
-        peaks = [line[entry] for line in lines if _is_number(line.get(entry))]
+        peaks = [line[entry] for line in lines if files.is_number(line.get(entry))]
         if peaks:
             values[key] = Value(float(max(peaks)))
     curve = _loss_curve(run, step)
@@ -131,7 +131,7 @@ def throughput(lines: list[dict[str, Any]], images_per_step: int) -> Value | Non
     stretch is left out as well where there are enough, since caches are still filling.
     """
     timed = [
-        line for line in lines if line.get("steps_timed") and _is_number(line.get("step_ms"))
+        line for line in lines if line.get("steps_timed") and files.is_number(line.get("step_ms"))
     ]
     timed = timed[1:] if len(timed) > 3 else timed
     if not timed or min(line["step_ms"] for line in timed) <= 0:
@@ -153,7 +153,7 @@ def _quality(run: runs.Run, step: int) -> dict[str, Value]:
         name = protocol.get("name", "unnamed")
         for key in QUALITY:
             if metrics.get(key) is not None:
-                value = metrics[key] if _is_number(metrics[key], finite=False) else math.nan
+                value = metrics[key] if files.is_number(metrics[key], finite=False) else math.nan
                 error = _standard_error(result, key)
                 values[f"{key}/{name}"] = Value(
                     float(value), error=error, protocol=protocol_identity(protocol)
@@ -169,7 +169,7 @@ def _standard_error(result: dict[str, Any], key: str) -> float | None:
         uncertainty = result.get("uncertainty")
         found = uncertainty.get(key) if isinstance(uncertainty, dict) else None
     error = found.get("standard_error") if isinstance(found, dict) else None
-    return float(error) if _is_number(error) else None
+    return float(error) if files.is_number(error) else None
 
 
 def protocol_identity(protocol: Any) -> Any:
@@ -221,9 +221,3 @@ def chain(curve: list[tuple[int, str]]) -> list[str]:
         digest.update(f"{step} {text}\n".encode())
         chained.append(digest.hexdigest())
     return chained
-
-
-def _is_number(value: Any, *, finite: bool = True) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return not finite or math.isfinite(value)

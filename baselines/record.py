@@ -243,7 +243,7 @@ def _check_summary(path: Path, key: str, summary: Any) -> None:
         type(value) in (int, float) and math.isfinite(value) for value in values
     )
     seeds = summary.get("seeds") if sound else None
-    if not sound or not isinstance(seeds, list) or len(seeds) != len(values):
+    if not isinstance(values, list) or not isinstance(seeds, list) or len(seeds) != len(values):
         raise DataError(f"{path}: metric {key} has no finite values with their seeds")
 
 

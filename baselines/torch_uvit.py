@@ -217,7 +217,8 @@ def main(source: str, target: str) -> None:
     loss = F.mse_loss(sample, wanted)
     loss.backward()
     out = {"sample": sample.detach().numpy(), "loss": np.float32(loss.item())}
-    out.update({f"grad/{n}": p.grad.numpy().copy() for n, p in model.named_parameters()})
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    out.update({f"grad/{name}": grad.numpy().copy() for name, grad in gradients.items()})
     if "steps" in given:
         # lr, betas and weight decay of the U-ViT authors' COCO configuration
         optimizer = torch.optim.AdamW(model.parameters(), 2e-4, (0.9, 0.9), 1e-8, 0.03)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -276,7 +277,9 @@ def num_parameters(
     return (2 * half + 1) * block + half * skip + ends
 
 
-def _initial_value(model, name, shape, stream) -> np.ndarray:
+def _initial_value(
+    model: nn.Layer, name: str, shape: Sequence[int], stream: np.random.Generator
+) -> np.ndarray:
     layer_name, _, leaf = name.rpartition(".")
     layer = model
     for part in filter(None, layer_name.split(".")):

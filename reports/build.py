@@ -110,8 +110,10 @@ def _earlier(out: Path) -> dict[str, str]:
         return {}
     manifest = files.read_json(out / MANIFEST)
     names = manifest.get("files") if isinstance(manifest, dict) else None
-    plain = isinstance(names, dict) and all(Path(name).name == name for name in names)
-    if not plain or manifest.get("schema") != SCHEMA:
+    if (
+        not isinstance(names, dict) or manifest.get("schema") != SCHEMA
+        or any(Path(name).name != name for name in names)
+    ):
         raise DataError(
             f"{out / MANIFEST} is not a report's list of files", remedy="give another -o DIR"
         )

@@ -179,7 +179,7 @@ def _make_blocks(
         batch_size=task.batch_size, decode_batch_size=task.decode_batch_size,
     )
     scorer = None
-    if task.protocol.clip:
+    if task.protocol.clip and task.clip is not None:
         from eval.features import clip_score
 
         scorer = clip_score.load(task.clip)

@@ -38,8 +38,9 @@ def evaluate_run(
             config, variant, data or run.data_directory, run.evaluation(step, variant.name), step,
             vae=vae, reference=reference, weights=weights, clip=clip, world=world,
         )
-        results.append(evaluate(task, ema, manifest["ema_digest"]))
-    if not world.leads:
+        if (result := evaluate(task, ema, manifest["ema_digest"])) is not None:
+            results.append(result)
+    if not results:  # another process leads, and has them
         return None
     for result in results:
         _refuse_otherwise_computed(result, run.directory)

@@ -33,7 +33,7 @@ def compare(
             network = stack.enter_context(inception.InceptionFeatures(weights))
         found = []
         for side, path, kind in zip("ab", (a, b), kinds, strict=True):
-            if kind == "npz":
+            if network is None or kind == "npz":
                 found.append(feature_statistics.load(path))
             else:
                 blocks = _features(network, path, "none", keep / side if keep else None)

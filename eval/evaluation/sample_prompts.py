@@ -121,8 +121,11 @@ def _schedule(path: Path) -> Schedule:
     steps, start, end = (
         config.get(k) for k in ("num_train_timesteps", "beta_start", "beta_end")
     )
-    real = all(isinstance(b, float) and 0.0 < b < 1.0 for b in (start, end))
-    if type(steps) is not int or not 1 < steps <= 100_000 or not real or start > end:
+    if (
+        type(steps) is not int or not 1 < steps <= 100_000
+        or not isinstance(start, float) or not isinstance(end, float)
+        or not 0.0 < start <= end < 1.0
+    ):
         raise DataError(f"{path}: num_train_timesteps, beta_start or beta_end cannot be")
     betas = config.get("trained_betas")
     schedule = Schedule(steps, start, end)

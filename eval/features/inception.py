@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -87,13 +87,13 @@ class InceptionFeatures:
         process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(OSError):
-                process.stdin.close()
+                _pipe(process.stdin).close()
             try:
                 process.wait(timeout=5)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            process.stdout.close()
+            _pipe(process.stdout).close()
 
     def extract(self, images: np.ndarray) -> np.ndarray:
         """uint8 [n, H, W, 3] -> float32 [n, 2048]."""
@@ -131,8 +131,9 @@ class InceptionFeatures:
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         process = self._start()
         try:
-            process.stdin.write(json.dumps(message) + "\n")
-            process.stdin.flush()
+            stdin = _pipe(process.stdin)
+            stdin.write(json.dumps(message) + "\n")
+            stdin.flush()
         except OSError as error:
             raise self._died() from error
         return self._read(process)
@@ -157,7 +158,7 @@ class InceptionFeatures:
         return self._process
 
     def _read(self, process: subprocess.Popen[str]) -> dict[str, Any]:
-        line = process.stdout.readline()
+        line = _pipe(process.stdout).readline()
         if not line.endswith("\n"):
             raise self._died()
         answer = json.loads(line)
@@ -219,9 +220,13 @@ def _listing_digest(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def _pipe(end: IO[str] | None) -> IO[str]:
+    assert end is not None, "the worker is started with pipes"
+    return end
+
+
 def _error(answer: dict[str, Any]) -> HarnessError:
-    kinds = {kind.exit_code: kind for kind in (DataError, EnvironmentFault)}
-    kind = kinds.get(answer.get("code"), EnvironmentFault)
+    kind = DataError if answer.get("code") == DataError.exit_code else EnvironmentFault
     return kind(answer["error"], remedy=answer.get("remedy"))
 
 

@@ -41,7 +41,7 @@ def measure(
     metrics[f"{name}_infinity"] = intervals.extrapolate(
         accumulator.blocks, reference.statistics, seed=seed
     )
-    if kept:
+    if kept and reference.features is not None:
         generated = np.concatenate(kept)
         metrics |= against_samples(generated, reference.features)
         if "kid_standard_error" in metrics:

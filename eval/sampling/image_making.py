@@ -112,7 +112,7 @@ class Finisher:
             return np.full(len(images), np.nan)
         began = time.perf_counter()
         first, last = self._blocks.span(block)
-        scores = self._scorer.score(images, self._captions.texts[first:last])
+        scores = self._scorer.score(images, (self._captions.texts or [])[first:last])
         seconds["features"] = time.perf_counter() - began
         return scores
 

@@ -69,7 +69,7 @@ def command(
 
     shared = cells.Cell(
         config, data or _default_data(config), out, seed, until,
-        **({"source": None} if installed else {}),
+        source=None if installed else cells.CHECKOUT,
     )
     evaluation = [
         text for name, value in (("--protocol", protocol), ("--n-samples", n_samples))

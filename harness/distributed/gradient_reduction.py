@@ -44,7 +44,7 @@ class Fast:
         self._layers, self._world, self._parts = model, world, parts
         # Recompute's backward runs blocks again, which the overlapping hooks do not expect.
         self._overlaps = world.size > 1 and not recompute
-        self._engine = paddle.DataParallel(model) if self._overlaps else None
+        self._engine: Any = paddle.DataParallel(model) if self._overlaps else None
         self.model = self._through_engine if self._overlaps else model
         self._done = 0
         self._losses: list[float] = []

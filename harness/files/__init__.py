@@ -3,6 +3,7 @@
 from harness.files.arrays import NPY_HEADER_LIMIT, load_npy, load_npz, load_object_npy
 from harness.files.safe_reading import (
     JSON_LIMIT,
+    is_number,
     parse_json,
     read_bytes,
     read_json,
@@ -22,7 +23,7 @@ from harness.files.safe_writing import (
 
 __all__ = [
     "JSON_LIMIT", "NPY_HEADER_LIMIT", "atomic_path", "atomic_write_bytes",
-    "atomic_write_json", "canonical_json", "fsync_directory", "load_npy", "load_npz",
+    "atomic_write_json", "canonical_json", "fsync_directory", "is_number", "load_npy", "load_npz",
     "load_object_npy", "parse_json", "read_bytes", "read_json", "reading", "refuse_newer",
     "sha256_file", "staged", "writing",
 ]

@@ -149,9 +149,9 @@ def _begin(
             remedy="give other addresses with --sources FILE, or bring the archive by hand: --from",
         )
     if status == 206 and known:
-        start, total = _content_range(reply.headers.get("Content-Range", ""))
-        if start == have and total == known["bytes"]:
-            return have, total
+        start, whole = _content_range(reply.headers.get("Content-Range", ""))
+        if start == have and whole == known["bytes"]:
+            return have, whole
     if status in (206, 416):
         _forget(part, state, progress)
         raise _Again("the server's part does not fit what is there")
@@ -231,6 +231,6 @@ def _size(path: Path) -> int:
 
 
 def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
     return str(error) or type(error).__name__

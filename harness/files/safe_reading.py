@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from harness.base.errors import DataError, NewerFile
 
@@ -67,6 +68,19 @@ def refuse_newer(found: Any, schema: int, path: Path | str) -> None:
             f"{path} was made by a newer harness (schema {version}; this one knows {schema})",
             remedy="update the harness",
         )
+
+
+def is_number(value: Any, *, finite: bool = True) -> TypeGuard[float]:
+    """Whether a JSON value is a number, and a finite one; true and false are none.
+
+    An integer that no float can hold is not finite either.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return not finite or math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _no_constant(text: str) -> None:

@@ -100,8 +100,9 @@ def _stated_scale(directory: Path) -> float:
     path = directory / "dataset.json"
     stated = files.read_json(path) if path.is_file() else None
     scale = stated.get("latent_scale") if isinstance(stated, dict) else None
-    sound = type(scale) in (int, float) and 0 < scale < 1e6
-    return float(scale) if sound else Diffusion().latent_scale
+    if files.is_number(scale) and 0 < scale < 1e6:
+        return float(scale)
+    return Diffusion().latent_scale
 
 
 def _check_plain(report: Report, names: list[str], latent_scale: float) -> None:
@@ -221,7 +222,7 @@ def _hold_against(
 
 def _conclude(report: Report) -> None:
     """The digests, if the data is sound."""
-    if report.faults:
+    if report.faults or report.moments_shape is None or report.context_shape is None:
         return
     split = splits.open_split(
         report.directory, "train", moments_shape=report.moments_shape,

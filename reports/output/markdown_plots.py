@@ -24,9 +24,8 @@ def over_steps(records: list[Record], columns: list[Column]) -> dict[str, bytes]
     if any(loss.values()):
         pictures["loss.png"] = _picture(records, loss, "Training loss", marked=False)
     for number, column in enumerate(_headlines(columns), 1):
-        found = {
-            r.label: thinning.evaluations(r, column.metric, column.protocol.digest) for r in records
-        }
+        digest = column.protocol.digest if column.protocol else ""
+        found = {r.label: thinning.evaluations(r, column.metric, digest) for r in records}
         # A number keeps names apart that differ in a digest alone.
         name = f"quality-{number:02d}-{column.metric}.png"
         pictures[name] = _picture(records, found, column.heading, marked=True)

@@ -131,7 +131,7 @@ def _scatter(
         if np.isnan(_number(value_x)) or np.isnan(_number(value_y)):
             continue
         why = dict.fromkeys(
-            reason for c in (x, y) for reason in comparability.reasons(record, base, c)
+            reason for c in (x, y) for reason in comparability.reasons(record, base or record, c)
         )
         points.append({
             "name": record.label, "text": names[record.label],

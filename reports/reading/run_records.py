@@ -210,7 +210,7 @@ def _figures(run: runs.Run) -> Iterable[Figure]:
         known = uncertainty if isinstance(uncertainty, dict) else {}
         known = {**known, "val_loss": result.get("validation")}
         for metric, value in metrics.items():
-            if _is_number(value):
+            if files.is_number(value, finite=False):
                 low, high = _interval(value, known.get(metric))
                 yield Figure(step, metric, float(value), low, high, made_by, directory)
 
@@ -219,12 +219,8 @@ def _interval(value: float, known: Any) -> tuple[float, float]:
     """Recorded bounds, or the normal 90 % interval of a standard error, or NaN."""
     bounds = known if isinstance(known, dict) else {}
     low, high, standard_error = (bounds.get(key) for key in ("low", "high", "standard_error"))
-    if _is_number(low) and _is_number(high):
+    if files.is_number(low, finite=False) and files.is_number(high, finite=False):
         return float(low), float(high)
-    if _is_number(standard_error):
+    if files.is_number(standard_error, finite=False):
         return value - NORMAL_90 * standard_error, value + NORMAL_90 * standard_error
     return np.nan, np.nan
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

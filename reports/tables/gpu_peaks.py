@@ -48,7 +48,8 @@ def peak(device: str, precision: str, *, tf32_off: bool = False) -> Peak | None:
             if precision == "fp16" or (precision == "bf16" and tf32):
                 return Peak(half * 1e12, precision)
             if precision == "fp32":
-                uses_tf32 = tf32 and not tf32_off
-                return Peak(tf32 * 1e12, "tf32") if uses_tf32 else Peak(fp32 * 1e12, "fp32")
+                if tf32 and not tf32_off:
+                    return Peak(tf32 * 1e12, "tf32")
+                return Peak(fp32 * 1e12, "fp32")
             return None
     return None

@@ -72,15 +72,20 @@ def _training(record: run_records.Record) -> list[pd.DataFrame]:
     return parts
 
 
+def _figures(record: run_records.Record | None) -> list[tuple[run_records.Figure, float]]:
+    """Each figure with the device hours at its step; none of no run, which gives the columns."""
+    return [(f, record.hours_at(f.step)) for f in record.figures] if record else []
+
+
 def _evaluations(record: run_records.Record | None, names: dict[str, str]) -> pd.DataFrame:
     rows = [
         {
             "step": f.step, "metric": f.metric, "value": f.value, "low": f.low, "high": f.high,
             "source": "eval", "protocol": names[f.protocol.digest],
             "protocol_digest": f.protocol.digest, "n_samples": f.protocol.n_samples,
-            "device_hours": record.hours_at(f.step),
+            "device_hours": hours,
         }
-        for f in (record.figures if record else ())
+        for f, hours in _figures(record)
     ]  # fmt: skip
     columns = ("step", "metric", "value", "low", "high", "source", "protocol", "protocol_digest",
                "n_samples", "device_hours")  # fmt: skip

@@ -142,3 +142,12 @@ def test_npz_limits_and_missing_arrays(tmp_path):
 
 def test_canonical_json_has_one_text():
     assert files.canonical_json({"b": 1, "a": [1.5, "é"]}) == b'{"a":[1.5,"\\u00e9"],"b":1}'
+
+
+@pytest.mark.parametrize("value, number, finite", [
+    (1, True, True), (-0.5, True, True), (float("inf"), True, False), (10**400, True, False),
+    (True, False, False), ("1", False, False), (None, False, False),
+])
+def test_numbers_are_told_from_what_json_may_hold_in_their_place(value, number, finite):
+    assert files.is_number(value, finite=False) == number
+    assert files.is_number(value) == finite
