@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from baselines import bit_identity, comparable_runs, metrics, significance
+from baselines import comparable_runs, gate_bits, metrics, significance
 from baselines.metrics import METRICS, Measured
 from baselines.record import Baseline
 from baselines.verdicts import Report, Verdict
@@ -55,7 +55,7 @@ def check(
 
 
 def _keys(baseline: Baseline, only: Sequence[str]) -> list[str]:
-    keys = [*(bit_identity.KEYS if baseline.content["bits"] else ()), *baseline.content["metrics"]]
+    keys = [*(gate_bits.KEYS if baseline.content["bits"] else ()), *baseline.content["metrics"]]
     return [key for key in keys if not only or metrics.family(key) in only]
 
 
@@ -65,8 +65,8 @@ def _compare(
     verdicts: dict[str, Verdict] = {}
     tests: dict[str, tuple[significance.Comparison, bool, Verdict]] = {}
     for key in keys:
-        if key in bit_identity.KEYS:
-            outcome = bit_identity.compare(key, measured, baseline)
+        if key in gate_bits.KEYS:
+            outcome = gate_bits.compare(key, measured, baseline)
             gates = outcome.verdict != "not comparable" or require_bits
             verdicts[key] = Verdict(
                 key, outcome.verdict, outcome.reason, gates=gates,

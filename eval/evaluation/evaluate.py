@@ -166,7 +166,7 @@ def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
 def _make_blocks(
     task: Task, blocks: Blocks, captions: Any, network: Any, model: Any, vae_directory: Path
 ) -> None:
-    mine = range(len(blocks))[task.world.rank :: task.world.size]
+    mine = blocks.of_worker(task.world.rank, task.world.size)
     missing = [b for b in mine if blocks.load(b) is None]
     if not missing:
         return

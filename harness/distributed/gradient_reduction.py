@@ -21,8 +21,8 @@ import paddle
 from paddle import nn
 
 from harness.configs import Config
+from harness.distributed.fixed_order_sum import Fold, fold
 from harness.distributed.process_group import World, local_share
-from harness.distributed.tree_sum import Fold, fold
 from models.uvit import UViTOutput
 
 Result = tuple[dict[str, paddle.Tensor], float, bool]
