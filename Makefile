@@ -70,7 +70,7 @@ slurm:
 	  > /dev/null; }
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow $(TESTS)
