@@ -12,14 +12,13 @@ from harness import configs, data, runs
 from harness.base import fingerprint
 from harness.base.errors import EnvironmentFault, HarnessError, Interrupted
 from harness.base.progress import Progress, say
-from harness.base.wording import counted
-from harness.configs import Config, schema
+from harness.configs import Config
 from harness.distributed import process_group
 from harness.distributed.process_group import World
 from harness.runs import checkpoints
-from harness.training import announcement, measure
+from harness.training import announcement
 from harness.training.background_saving import Saver
-from harness.training.learning_rate import learning_rate
+from harness.training.run_log import RunLog
 from harness.training.step import Trainer
 from harness.training.stopping import Stop, StopNow
 
@@ -153,7 +152,7 @@ def _loop(
     batches = data.prefetch(
         source, micro_batches(run.config, trainer.step, world), plan.workers
     )
-    log = _Log(run, world, keep_through=trainer.step)
+    log = RunLog(run, world, keep_through=trainer.step)
     saver = Saver(run, trainer, before=log.sync)
 
     def taken() -> Iterator[tuple[int, data.Batch]]:
@@ -245,52 +244,6 @@ def _interrupted(step: int) -> Interrupted:
     return Interrupted(
         f"stopped at step {step} {saved}", remedy="run the same command again to continue"
     )
-
-
-def logged_steps(settings: schema.Train, through: int) -> list[int]:
-    """The steps of metrics.jsonl up to `through`: 1, every `log_steps`, and the last; ascending."""
-    steps = {1, *range(settings.log_steps, through + 1, settings.log_steps), settings.max_steps}
-    return sorted(step for step in steps if step <= through)
-
-
-class _Log:
-    """Writes metrics.jsonl and timing.jsonl at step 1, every log_steps and the last step.
-
-    All processes of a job take part, for their figures; the first one writes.
-    """
-
-    def __init__(self, run: runs.Run, world: World, *, keep_through: int):
-        self._config, self._world = run.config, world
-        self.chrono = measure.Chrono(self._config.train.global_batch_size, lambda: world.waited)
-        self._metrics = self._timing = None
-        if not world.leads:
-            return
-        self._metrics = runs.Lines(run.metrics_file, keep_through=keep_through)
-        self._timing = runs.Lines(run.timing_file, keep_through=keep_through)
-        expected = logged_steps(self._config.train, keep_through)
-        expected = [step for step in expected if step > run.first_step]
-        if missing := [s for s in expected if s not in self._metrics.steps]:
-            say(f"warning: {run.metrics_file} lacks {counted(len(missing), 'line')}, the first "
-                f"that of step {missing[0]}")
-
-    def step(self, step: int, loss: float) -> None:
-        train = self._config.train
-        if step != 1 and step % train.log_steps and step != train.max_steps:
-            return
-        timing = measure.of_job(measure.snapshot(self.chrono), self._world)
-        if self._metrics is None or self._timing is None:
-            return
-        lr = learning_rate(self._config.optim, step, train.max_steps)
-        self._metrics.append({"step": step, "loss": loss, "loss_hex": loss.hex(), "lr": lr})
-        self._timing.append({"step": step, **timing})
-
-    def sync(self) -> None:
-        for lines in filter(None, (self._metrics, self._timing)):
-            lines.sync()
-
-    def close(self) -> None:
-        for lines in filter(None, (self._metrics, self._timing)):
-            lines.close()
 
 
 class _out_of_memory:

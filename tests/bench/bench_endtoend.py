@@ -26,7 +26,7 @@ DEMO_LIMITS = (240.0, 180.0)  # seconds: where MKL takes its best path by itself
 CONFIG = "digits_tiny"
 # What a command imports before it can work.
 START = (
-    "from harness.base import paddle_env as environment; environment.require_paddle(); "
+    "from harness.base import paddle_env; paddle_env.require_paddle(); "
     "import harness.training.hooks, harness.training.train, eval.evaluation.evaluate_run"
 )
 SHORT = ("train.max_steps=2", "train.eval_steps=0", "train.eval_at_start=false")
@@ -113,7 +113,7 @@ class Parts:
         """Seconds of drawing the batches, of the steps, of their log lines and of checkpoints."""
         from harness import data, runs
         from harness.distributed.process_group import World
-        from harness.training import train
+        from harness.training import run_log, train
         from harness.training.background_saving import Saver
         from harness.training.step import Trainer
 
@@ -123,7 +123,7 @@ class Parts:
             self.run.directory.parent / f"parts-{next(self.numbers)}", config, 1,
             fingerprint=self.run.info["fingerprint"], data=self.run.info["data"], commit=None,
         )
-        log = train._Log(copy, World.alone(), keep_through=0)
+        log = run_log.RunLog(copy, World.alone(), keep_through=0)
         saver = Saver(copy, trainer, before=log.sync)
         shard, part = train.shares(config, trainer.world)[0]
         size = config.train.global_batch_size

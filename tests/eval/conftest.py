@@ -12,7 +12,7 @@ from eval.features.inception import FILE_NAME
 from eval.metrics import feature_statistics
 from harness.base import seeds
 from harness.digits import dataset
-from harness.digits import pictures as content
+from harness.digits import pictures as digits_pictures
 from harness.runs import checkpoints
 from tests import assets, fixtures
 from tests.eval import peer
@@ -45,9 +45,9 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digits_features():
     """Features of the scanned digits, (train [n, 33], val [m, 33])."""
-    images, labels = content.load()
-    found = DigitsFeatures.load(dataset.ASSETS).features(content.rgb(images))
-    parts = content.split(labels)
+    images, labels = digits_pictures.load()
+    found = DigitsFeatures.load(dataset.ASSETS).features(digits_pictures.rgb(images))
+    parts = digits_pictures.split(labels)
     return found[parts["train"]], found[parts["val"]]
 
 
@@ -57,8 +57,8 @@ def digits_data(tmp_path_factory):
     data = fixtures.write_features(tmp_path_factory.mktemp("digits"))
     shutil.copytree(assets.VAE, data / "vae")
     shutil.copyfile(dataset.ASSETS / "features.safetensors", data / "features.safetensors")
-    images, _ = content.load()
-    real = content.rgb(images[:120])
+    images, _ = digits_pictures.load()
+    real = digits_pictures.rgb(images[:120])
     np.save(data / "val_images.npy", real)
     network = networks.DigitsNetwork(data)
     found = feature_statistics.of_features(network.extract(real))

@@ -125,9 +125,9 @@ def test_paddle_does_not_keep_sigterm():
     """Its own handler prints a C++ stack, from malloc if need be, where it then waits for ever."""
     code = """if True:
         import os, signal, sys
-        from harness.base import paddle_env as environment
+        from harness.base import paddle_env
         signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
-        environment.require_paddle()
+        paddle_env.require_paddle()
         os.kill(os.getpid(), signal.SIGTERM)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -56,8 +56,8 @@ def test_a_path_has_a_name(value, words):
 
 
 _RECORDED = """
-from harness.base import paddle_env as environment, fingerprint
-environment.require_paddle()
+from harness.base import paddle_env, fingerprint
+paddle_env.require_paddle()
 print(fingerprint.collect()["env.MKL_DEBUG_CPU_TYPE"])
 """
 
@@ -80,8 +80,8 @@ def test_what_is_chosen_is_in_the_fingerprint():
 
 _RATE = """
 import time
-from harness.base import paddle_env as environment
-environment.prepare(threads=1)
+from harness.base import paddle_env
+paddle_env.prepare(threads=1)
 import paddle
 a, b = paddle.rand([668, 512]), paddle.rand([512, 1536])
 best = 9.0

@@ -7,9 +7,9 @@ from tests.command import environment
 
 WRITES_A_PNG = """
 import io
-from harness.base import paddle_env as environment
-environment.has_gpu_build = lambda: False  # asks importlib.metadata, which imports zlib
-environment.require_paddle()
+from harness.base import paddle_env
+paddle_env.has_gpu_build = lambda: False  # asks importlib.metadata, which imports zlib
+paddle_env.require_paddle()
 from PIL import Image
 Image.new("RGB", (64, 64)).save(io.BytesIO(), format="PNG")
 """
@@ -25,14 +25,14 @@ def test_png_files_can_be_written_after_paddle_is_imported():
 # What the kernel would do, not what Python believes it set.
 CAUGHT = """
 import signal
-from harness.base import paddle_env as environment
+from harness.base import paddle_env
 def caught(number):
     with open("/proc/self/status") as status:
         mask = next(line.split()[1] for line in status if line.startswith("SigCgt"))
     return bool(int(mask, 16) >> (number - 1) & 1)
 signal.signal(signal.SIGTERM, lambda *_: None)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
-environment.require_paddle()
+paddle_env.require_paddle()
 assert caught(signal.SIGTERM), "after paddle"
 import ppdiffusers, paddlenlp
 assert caught(signal.SIGTERM), "after ppdiffusers"

@@ -153,9 +153,9 @@ def test_a_failing_build_leaves_nothing(tmp_path, small, monkeypatch):
 
 def test_a_killed_build_is_absent_and_the_next_call_finishes_it(tmp_path, small):
     script = (
-        "from harness.base import paddle_env as environment; environment.prepare(threads=1)\n"
-        "from harness.digits import dataset as digits\n"
-        f"digits.build({str(tmp_path / 'd')!r})\n"
+        "from harness.base import paddle_env; paddle_env.prepare(threads=1)\n"
+        "from harness.digits import dataset\n"
+        f"dataset.build({str(tmp_path / 'd')!r})\n"
     )
     root = Path(__file__).parents[3]
     child = subprocess.Popen(

@@ -136,8 +136,8 @@ def test_what_comes_out_is_a_data_set(photos, whole):
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness.base import paddle_env as environment
-environment.prepare(threads=1)
+from harness.base import paddle_env
+paddle_env.prepare(threads=1)
 from harness.preparation import extract
 count, real = 0, os.replace
 def replace(source, target):

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from harness.base.errors import DataError, EnvironmentFault
 from harness.digits import dataset
-from harness.digits import pictures as digits_source
+from harness.digits import pictures as digits_pictures
 from harness.files import unpickle
 from models.pretrained import autoencoder, model_folder
 
@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def images():
-    pixels = digits_source.rgb(digits_source.load()[0][:6]).astype(np.float32) / 127.5 - 1
+    pixels = digits_pictures.rgb(digits_pictures.load()[0][:6]).astype(np.float32) / 127.5 - 1
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
 

@@ -1,0 +1,57 @@
+"""The log of a run: metrics.jsonl, which must repeat, and timing.jsonl, which cannot."""
+
+from __future__ import annotations
+
+from harness import runs
+from harness.base.progress import say
+from harness.base.wording import counted
+from harness.configs import schema
+from harness.distributed.process_group import World
+from harness.training import measure
+from harness.training.learning_rate import learning_rate
+
+
+def logged_steps(settings: schema.Train, through: int) -> list[int]:
+    """The steps of metrics.jsonl up to `through`: 1, every `log_steps`, and the last; ascending."""
+    steps = {1, *range(settings.log_steps, through + 1, settings.log_steps), settings.max_steps}
+    return sorted(step for step in steps if step <= through)
+
+
+class RunLog:
+    """Writes metrics.jsonl and timing.jsonl at step 1, every log_steps and the last step.
+
+    All processes of a job take part, for their figures; the first one writes.
+    """
+
+    def __init__(self, run: runs.Run, world: World, *, keep_through: int):
+        self._config, self._world = run.config, world
+        self.chrono = measure.Chrono(self._config.train.global_batch_size, lambda: world.waited)
+        self._metrics = self._timing = None
+        if not world.leads:
+            return
+        self._metrics = runs.Lines(run.metrics_file, keep_through=keep_through)
+        self._timing = runs.Lines(run.timing_file, keep_through=keep_through)
+        expected = logged_steps(self._config.train, keep_through)
+        expected = [step for step in expected if step > run.first_step]
+        if missing := [s for s in expected if s not in self._metrics.steps]:
+            say(f"warning: {run.metrics_file} lacks {counted(len(missing), 'line')}, the first "
+                f"that of step {missing[0]}")
+
+    def step(self, step: int, loss: float) -> None:
+        train = self._config.train
+        if step != 1 and step % train.log_steps and step != train.max_steps:
+            return
+        timing = measure.of_job(measure.snapshot(self.chrono), self._world)
+        if self._metrics is None or self._timing is None:
+            return
+        lr = learning_rate(self._config.optim, step, train.max_steps)
+        self._metrics.append({"step": step, "loss": loss, "loss_hex": loss.hex(), "lr": lr})
+        self._timing.append({"step": step, **timing})
+
+    def sync(self) -> None:
+        for lines in filter(None, (self._metrics, self._timing)):
+            lines.sync()
+
+    def close(self) -> None:
+        for lines in filter(None, (self._metrics, self._timing)):
+            lines.close()
