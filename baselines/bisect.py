@@ -1,24 +1,26 @@
-"""Find the commit that made a metric worse: `git bisect run` with the gate as its test.
+"""Find the commit, or the Paddle, that made a metric worse, with the gate as the test.
 
-Everything happens in a work tree of its own, so the user's checkout, index and any bisecting
-of theirs stay as they are. Every commit trains the same config file on the same data with its
-own code; the gate that judges is the one that is running.
+Commits are searched by `git bisect run`, in a work tree of its own, so the user's checkout, index
+and any bisecting of theirs stay as they are. Every commit trains the same config file on the same
+data with its own code; the gate that judges is the one that is running. Versions of Paddle train
+with this code, each in an environment of its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from baselines import gate, record
+from baselines import gate, paddle_environments, record
 from baselines.verdicts import Report
 from harness import files, runs
 from harness.base.errors import EnvironmentFault, UsageError
@@ -39,24 +41,47 @@ SOURCE = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Search:
-    """One bisection: paths are absolute, `until` is the step that every run stops at."""
+    """One bisection: paths are absolute, `until` is the step that every run stops at.
+
+    Candidates are commits or, where `pythons` has their interpreters, versions of Paddle.
+    """
 
     config: str
     data: str
     metric: str
     until: int
     folder: str  # holds tree/, runs/, and this search as search.json
-    good: str  # commit
+    good: str  # the first candidate
     set: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()  # options of `harness train`
+    pythons: dict[str, str] = field(default_factory=dict)
 
     @property
     def tree(self) -> Path:
         return Path(self.folder) / "tree"
 
+    @property
+    def kind(self) -> str:
+        return "Paddle" if self.pythons else "commit"
+
+    def choose(self, candidate: str) -> None:
+        """Make it the one that trains."""
+        if not self.pythons:
+            _git(self.tree, "checkout", "--quiet", "--detach", candidate)
+
+    def cell(self, candidate: str, number: int) -> Cell:
+        directory = Path(self.folder) / "runs" / f"{_short(candidate)}-{number}"
+        python = self.pythons.get(candidate)
+        return Cell(
+            self.config, Path(self.data), directory, until=self.until, overrides=self.set,
+            arguments=self.arguments, python=python or sys.executable,
+            source=cells.CHECKOUT if python else self.tree,
+        )
+
 
 def bisect(
     config: str, data: Path, *, metric: str, until: int, good: str, bad: str,
-    overrides: Sequence[str] = (), repository: Path = Path("."),
+    overrides: Sequence[str] = (), arguments: Sequence[str] = (), repository: Path = Path("."),
 ) -> dict[str, Any]:
     """The first commit between `good` and `bad` at which `metric` is worse than at `good`.
 
@@ -67,7 +92,8 @@ def bisect(
     commits = [_commit(repository, rev) for rev in (good, bad)]
     with tempfile.TemporaryDirectory(prefix="harness-bisect-") as folder:
         search = Search(
-            config, str(data.resolve()), metric, until, folder, commits[0], tuple(overrides)
+            config, str(data.resolve()), metric, until, folder, commits[0], tuple(overrides),
+            tuple(arguments),
         )
         _git(repository, "worktree", "add", "--quiet", "--detach", str(search.tree), commits[0])
         try:
@@ -77,6 +103,47 @@ def bisect(
             return _run(search, *commits)
         finally:
             _git(repository, "worktree", "remove", "--force", str(search.tree))
+
+
+def bisect_paddles(
+    config: str, data: Path, paddles: Sequence[str], *, metric: str, until: int,
+    overrides: Sequence[str] = (), arguments: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The first of `paddles`, oldest first, under which `metric` is worse than under the first.
+
+    Each is what `paddle_environments.interpreter` takes. Returns {"paddle"} or, where some could
+    not be told, {"candidates": [...]}. UsageError if the last is not worse than the first.
+    """
+    names = paddle_environments.names(tuple(paddles))
+    if len(set(names)) < len(names):
+        raise UsageError("the same Paddle is given twice")
+    pythons = {
+        name: paddle_environments.interpreter(given)
+        for name, given in zip(names, paddles, strict=True)
+    }
+    with tempfile.TemporaryDirectory(prefix="harness-bisect-") as folder:
+        search = Search(
+            config, str(data.resolve()), metric, until, folder, names[0], tuple(overrides),
+            tuple(arguments), pythons,
+        )
+        _prepare(search, names[0], names[-1])
+        left = _narrowed(names, lambda name: judge(search, name))
+    return {"paddle": left[0]} if len(left) == 1 else {"candidates": left}
+
+
+def _narrowed(names: Sequence[str], verdict: Callable[[str], int]) -> list[str]:
+    """What may be the first bad one, of `names` whose first is good and whose last is bad."""
+    good, bad, skipped = 0, len(names) - 1, set()
+    while open_ := [i for i in range(good + 1, bad) if i not in skipped]:
+        middle = open_[len(open_) // 2]
+        told = verdict(names[middle])
+        if told == GOOD:
+            good = middle
+        elif told == BAD:
+            bad = middle
+        else:
+            skipped.add(middle)
+    return list(names[good + 1 : bad + 1])
 
 
 def _one_config(search: Search) -> str:
@@ -93,17 +160,20 @@ def _one_config(search: Search) -> str:
 
 
 def _prepare(search: Search, good: str, bad: str) -> None:
-    """Record the good commit's baseline, and make sure that the bad one is worse."""
-    say(f"measuring the good commit {good[:12]}")
+    """Record the good one's baseline, and make sure that the bad one is worse."""
+    say(f"measuring the good {search.kind} {_short(good)}")
     made = _train(search, good, range(METRICS[search.metric][2]))
     if made is None:
-        raise UsageError("the good commit cannot train this config", remedy="its output is above")
+        raise UsageError(
+            f"the good {search.kind} cannot train this config", remedy="its output is above"
+        )
     record.save(record.record(made, "good", vouched=True), folder=Path(search.folder))
-    _git(search.tree, "checkout", "--quiet", "--detach", bad)
+    search.choose(bad)
     if judge(search, bad) != BAD:
         raise UsageError(
-            f"the bad commit {bad[:12]} is not worse than the good one in {search.metric}",
-            remedy="choose other commits, or a larger --until",
+            f"the bad {search.kind} {_short(bad)} is not worse than the good one in "
+            f"{search.metric}",
+            remedy=f"choose other {search.kind}s, or a larger --until",
         )
 
 
@@ -128,7 +198,7 @@ def _run(search: Search, good: str, bad: str) -> dict[str, Any]:
 
 
 def judge(search: Search, commit: str) -> int:
-    """Train the tree's commit and compare: GOOD, BAD, or SKIP where it cannot be told."""
+    """Train the chosen candidate and compare: GOOD, BAD, or SKIP where it cannot be told."""
     only, count, _ = METRICS[search.metric]
     baseline = record.load(str(Path(search.folder) / "good.json"))
     made: list[runs.Run] = []
@@ -139,12 +209,13 @@ def judge(search: Search, commit: str) -> int:
         made += more
         report = gate.check(made, baseline, vouched=True, only=only)
         for verdict in report.verdicts:
-            say(f"{commit[:12]} {verdict.metric}: {verdict.verdict} {verdict.reason}")
+            say(f"{_short(commit)} {verdict.metric}: {verdict.verdict} {verdict.reason}")
         if _is_worse(report):
             now = _good_now(search, baseline, commit)
             if _is_worse(gate.check(made, now, vouched=True, only=only)):
                 return BAD
-            say(f"{commit[:12]} is no worse than the good commit is by now; the machine changed")
+            say(f"{_short(commit)} is no worse than the good {search.kind} is by now; the machine "
+                "changed")
             return SKIP
         if report.outcome == "passed":
             return GOOD
@@ -158,39 +229,40 @@ def _is_worse(report: Report) -> bool:
 
 
 def _good_now(search: Search, baseline: record.Baseline, commit: str) -> record.Baseline:
-    """The good commit measured again, if what it is measured by depends on the machine.
+    """The good one measured again, if what it is measured by depends on the machine.
 
-    A machine that has become slower since makes any commit look worse. `commit` is checked out
-    again after.
+    A machine that has become slower since makes any look worse. `commit` is chosen again after.
     """
     _, count, first = METRICS[search.metric]
     if search.metric != "throughput":
         return baseline
     good = search.good
-    before = len(list((Path(search.folder) / "runs").glob(f"{good[:12]}-*")))
-    say(f"measuring the good commit {good[:12]} again")
-    _git(search.tree, "checkout", "--quiet", "--detach", good)
+    before = len(list((Path(search.folder) / "runs").glob(f"{_short(good)}-*")))
+    say(f"measuring the good {search.kind} {_short(good)} again")
+    search.choose(good)
     try:
         made = _train(search, good, range(before, before + max(count, first)))
     finally:
-        _git(search.tree, "checkout", "--quiet", "--detach", commit)
+        search.choose(commit)
     return record.record(made, "good-again", vouched=True) if made else baseline
 
 
 def _train(search: Search, commit: str, numbers: range) -> list[runs.Run] | None:
-    """Runs of the tree's code, one a number; None if it does not train."""
+    """Runs of the candidate, one a number; None if it does not train."""
     made = []
     for number in numbers:
-        directory = Path(search.folder) / "runs" / f"{commit[:12]}-{number}"
-        ended = cells.train(Cell(
-            search.config, Path(search.data), directory, until=search.until,
-            overrides=search.set, source=search.tree,
-        ))
+        cell = search.cell(commit, number)
+        ended = cells.train(cell)
         if ended.code:
-            say(f"{commit[:12]} does not train: {ended}")
+            say(f"{_short(commit)} does not train: {ended}")
             return None
-        made.append(runs.load(directory))
+        made.append(runs.load(cell.directory))
     return made
+
+
+def _short(candidate: str) -> str:
+    """A commit's first digits, or a version; of an interpreter what a folder may be called."""
+    return re.sub(r"\W+", "-", candidate)[-40:] if "/" in candidate else candidate[:12]
 
 
 def _environment(source: Path) -> dict[str, str]:
@@ -222,7 +294,9 @@ def _git(folder: Path, *arguments: str) -> str:
 def main(folder: str) -> int:
     """One step of `git bisect run`: judges the commit that is checked out in FOLDER/tree."""
     values = json.loads((Path(folder) / "search.json").read_text())
-    search = Search(**{**values, "set": tuple(values["set"])})
+    search = Search(**{
+        **values, "set": tuple(values["set"]), "arguments": tuple(values["arguments"])
+    })
     try:
         return judge(search, _git(search.tree, "rev-parse", "HEAD"))
     except BaseException as error:  # git would take an exit code of 1 (or 75) for 'bad'

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.oracle import ROOT
+from baselines.torch_peer import ROOT
 
 SIZES = [(8, 512, 12, 44_692_644), (8, 512, 16, 58_345_636), (12, 768, 16, 130_772_132)]
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from baselines import torch_peer as oracle
 from harness import configs
 from harness.data import Batch
 from harness.training.learning_rate import learning_rate
 from harness.training.step import Trainer
 from models import weights
-from tests import fixtures, oracle
+from tests import fixtures
 from tests.bench import inputs
 
 STEPS = 20

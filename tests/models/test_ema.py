@@ -4,11 +4,11 @@ import numpy as np
 import paddle
 import pytest
 
+from baselines.torch_peer import TINY
 from harness.base.errors import DataError
 from models.cpu import row_threads
 from models.ema import EMA
 from models.uvit import UViT
-from tests.oracle import TINY
 
 
 def arrays(model):

@@ -4,10 +4,10 @@ import numpy as np
 import paddle
 import pytest
 
+from baselines.torch_peer import TINY, batch, lively_weights
 from models import weights
 from models.tome import TokenMerging
 from models.uvit import UViT
-from tests.oracle import TINY, batch, lively_weights
 
 SECTION = {**TINY, "sample_size": 16}  # 8 x 8 image tokens
 

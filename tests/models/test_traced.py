@@ -4,12 +4,12 @@ import numpy as np
 import paddle
 import pytest
 
+from baselines import torch_peer as oracle
+from baselines.torch_peer import TINY
 from harness.base.errors import EnvironmentFault
 from models import weights
 from models.traced import Traced
 from models.uvit import UViT
-from tests import oracle
-from tests.oracle import TINY
 
 TOLERANCE = 1e-4  # of the largest gradient of a parameter; docs/reproducibility.md says it
 WAYS = ({}, {"HARNESS_KERNELS": "paddle"}, {"HARNESS_EXECUTION": "static"})

@@ -4,11 +4,11 @@ import numpy as np
 import paddle
 import pytest
 
+from baselines import torch_peer as oracle
+from baselines.torch_peer import TINY
 from harness.base.errors import EnvironmentFault
 from models import weights
 from models.uvit import UViT, num_parameters, timestep_embedding
-from tests import oracle
-from tests.oracle import TINY
 
 SIZES = {  # the U-ViT paper's, counted by the authors' code (DESIGN.md)
     (512, 12, 8): 44_692_644,

@@ -4,10 +4,10 @@ import numpy as np
 import paddle
 import pytest
 
+from baselines.torch_peer import TINY, lively_weights
 from harness.base.errors import DataError
 from models import weights
 from models.uvit import UViT
-from tests.oracle import TINY, lively_weights
 
 
 def test_round_trip_keeps_every_bit():

@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
+from baselines.torch_peer import lively_weights
 from eval.evaluation.evaluate_run import load_ema
 from harness import runs
 from harness.base.errors import DataError, UsageError
@@ -19,7 +20,6 @@ from models import weights
 from models.uvit import UViT
 from tests.command import assert_one_line_error, harness
 from tests.fixtures import tiny_config, write_features, write_tiny_config
-from tests.oracle import lively_weights
 from tests.weights_files import paddlemix, torch_saves
 
 CONFIG = tiny_config()

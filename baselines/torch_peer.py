@@ -1,19 +1,22 @@
-"""Run the PyTorch U-ViT in a process of its own: torch and paddle never share one."""
+"""The PyTorch U-ViT's answers, from a process of its own: torch and paddle never share one."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from harness.base.errors import EnvironmentFault
+from harness.distributed import child_commands
 
 ROOT = Path(__file__).parents[1]
 
 # Small, with every part: two skips, a text of more than one token, a head narrower than dim.
-TINY = dict(
+TINY: dict[str, Any] = dict(
     sample_size=8, patch_size=2, in_channels=4, num_layers=4, num_attention_heads=2,
     attention_head_dim=16, mlp_ratio=4.0, qkv_bias=False, clip_dim=12, num_text_tokens=5, conv=True,
 )
@@ -48,13 +51,18 @@ def lively_weights(model, seed: int = 1) -> dict[str, np.ndarray]:
 
 
 def run(folder: Path, section: dict, weights: dict, inputs: dict, **more) -> dict:
-    """What `baselines.torch_uvit` makes of these: sample, loss, grad/NAME, and losses."""
+    """What `baselines.torch_uvit` makes of these: sample, loss, grad/NAME, and losses.
+
+    EnvironmentFault if PyTorch cannot.
+    """
     source, target = folder / "in.npz", folder / "out.npz"
     arrays = {f"weight/{name}": array for name, array in weights.items()}
     np.savez(source, model=np.array(json.dumps(section)), **arrays, **inputs, **more)
-    subprocess.run(
+    done = child_commands.run(
         [sys.executable, "-m", "baselines.torch_uvit", str(source), str(target)],
-        check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+    if done.returncode:
+        raise EnvironmentFault(f"PyTorch's U-ViT failed: {done.stderr.strip()[-300:]}")
     with np.load(target) as file:
         return dict(file)
