@@ -29,6 +29,7 @@ START = (
     "from harness.base import paddle_env; paddle_env.require_paddle(); "
     "import harness.training.hooks, harness.training.train, eval.evaluation.evaluate_run"
 )
+START_EVAL = START + "; import ppdiffusers"  # which the VAE comes from, and paddlenlp with it
 SHORT = ("train.max_steps=2", "train.eval_steps=0", "train.eval_at_start=false")
 
 
@@ -50,13 +51,18 @@ def rows(options: Options) -> Iterator[Row]:
         ) as parts:
             for number in range(rounds):
                 shutil.rmtree(folder / "whole", ignore_errors=True)
-                start = _seconds([sys.executable, "-c", START], folder, options)
+                start, start_eval = (
+                    _seconds([sys.executable, "-c", code], folder, options)
+                    for code in (START, START_EVAL)
+                )
                 told["train"].append(_seconds(_harness(*train), folder, options))
                 told["of train"].append(start + parts.train(steps=steps, saves=2))
                 # each seed is a protocol of its own, and so is made anew
                 command = _harness(*evaluate, 1000 + number)
                 told["eval"].append(_seconds(command, folder, options))
-                told["of it"].append(start + parts.evaluate(samples=samples, seed=1000 + number))
+                told["of it"].append(
+                    start_eval + parts.evaluate(samples=samples, seed=1000 + number)
+                )
     yield faster(
         PART, f"harness train {CONFIG}, {steps} steps",
         "the sum of start, data, steps, logs, saves", told["train"], told["of train"],
