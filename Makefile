@@ -26,7 +26,8 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              2>/dev/null && echo $$p && break; done)
 UV      := $(BIN)/uv --no-config
 
-.PHONY: install browser slurm demo nightly test test-slow test-faults bench lint docs-cli lock clean
+.PHONY: install browser slurm demo nightly test test-slow test-faults \
+        test-gpu-build bench lint docs-cli lock clean
 
 install: $(STAMP)
 
@@ -94,6 +95,11 @@ test-slow: $(STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m faults $(TESTS)
 
+# Paddle's GPU build in an environment beside the others; where a GPU is, the tests that need one too.
+test-gpu-build:
+	$(MAKE) install STACK=paddle2.6 DEVICE=gpu VENV=.venv-gpu
+	.venv-gpu/bin/python -m pytest -m "gpu or gpu_build" $(TESTS)
+
 # One part: `make bench BENCH="--only step"`; the last results for a page: BENCH=--markdown.
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(if $(filter gpu,$(DEVICE)),--device gpu) $(BENCH)
@@ -121,4 +127,4 @@ lock: $(STAMP)
 	    --no-header --no-emit-index-url -o locks/paddle3-cpu.lock > /dev/null
 
 clean:
-	rm -rf .venv .venv-paddle3 build *.egg-info
+	rm -rf .venv .venv-* build *.egg-info

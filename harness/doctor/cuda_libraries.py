@@ -55,7 +55,8 @@ def _torchs() -> Iterator[Finding]:
     if mixed:
         yield Finding(
             "torch's cuda", "missing", f"{', '.join(mixed)} write into the folders of torch's "
-            "CUDA 12 (libnccl.so.2 is in both)", "remove the environment and run `make install DEVICE=gpu`",
+            "CUDA 12 (libnccl.so.2 is in both)",
+            "remove the environment and run `make install DEVICE=gpu`",
         )
     elif "nvidia-cudnn-cu12" in installed:
         named = (f"{name} {installed.get(f'nvidia-{name}-cu12')}" for name in ("cudnn", "nccl"))
