@@ -26,7 +26,7 @@ def examine(folder: Path | None = None) -> Iterator[Finding]:
             ctypes.CDLL(str(linked) if linked.exists() else name)
         except OSError as error:
             yield Finding(
-                "cuda library", "missing", f"{name}: {error}",
+                "cuda library", "missing", f"{name}: {str(error).removeprefix(f'{name}: ')}",
                 "`make install DEVICE=gpu` brings it; with CUDA=system CUDA 11.8, cuDNN 8 and NCCL "
                 "have to be on LD_LIBRARY_PATH, by names without a version",
             )

@@ -25,7 +25,8 @@ without_a_gpu = pytest.mark.skipif(cards() > 0, reason="a GPU is here")
 
 def python(script: str) -> dict:
     process = subprocess.run(
-        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True,
+        check=True,
     )
     return json.loads(process.stdout.splitlines()[-1])
 

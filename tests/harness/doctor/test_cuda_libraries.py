@@ -13,6 +13,7 @@ def test_each_library_is_said_to_be_missing_or_where_it_comes_from(monkeypatch, 
     found = list(cuda_libraries.examine(tmp_path))
     absent, installed, machines = (one for one in found if one.what == "cuda library")
     assert absent.status == "missing" and absent.name == "libnothing.so"
+    assert absent.detail.count("libnothing.so") == 1
     assert "make install DEVICE=gpu" in absent.remedy and "LD_LIBRARY_PATH" in absent.remedy
     assert installed.detail.startswith("libc.so.6: installed, /")
     assert machines.detail.startswith("libm.so.6: the machine's, /")
