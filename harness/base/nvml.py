@@ -22,6 +22,8 @@ FAULTS = {
     pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown: "power brake",
     pynvml.nvmlClocksThrottleReasonHwSlowdown: "hardware slowdown",
 }
+HEAT = (pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
+        | pynvml.nvmlClocksThrottleReasonSwThermalSlowdown)
 POWER_CAP = pynvml.nvmlClocksThrottleReasonSwPowerCap
 
 

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eval.features.inception import weights_path
-from harness.base import container_limits, cpu_info, fingerprint, paddle_env, stacks
+from harness.base import (
+    container_limits,
+    cpu_info,
+    fingerprint,
+    paddle_env,
+    processor_time,
+    stacks,
+)
 from harness.doctor import cuda_libraries, gpus, rate, steadiness
 from harness.doctor.findings import Finding
 
@@ -104,7 +111,7 @@ def _disk() -> Finding:
 
 def _speed() -> Iterator[Finding]:
     """The rate of matrix products, which takes a second, and what makes it move."""
-    load, before = os.getloadavg()[0], steadiness.ticks()
+    load, before = os.getloadavg()[0], processor_time.ticks()
     yield from _products()
     for fact in steadiness.facts(before, load):
         yield Finding(fact.what, "note" if fact.remedy else "ok", fact.detail, fact.remedy)
