@@ -16,7 +16,7 @@ OWN     := $(if $(filter %-$(DEVICE).lock,$(LOCKED)),,own)
 NEWEST  := $(shell sed -n 's/^paddlepaddle==\([^ ]*\).*/\1/p' $(LOCKED))
 SWAP    := $(if $(filter %.whl,$(PADDLE)),$(PADDLE),$(if $(PADDLE)$(OWN),$(WHEEL)==$(or $(PADDLE),$(NEWEST))))
 SOURCE  := $(if $(PADDLE_INDEX),$(if $(wildcard $(PADDLE_INDEX)),--find-links,--index) $(PADDLE_INDEX))
-CUDA    ?= locked
+CUDA    := locked
 $(if $(filter locked system,$(CUDA)),,$(error CUDA=$(CUDA): CUDA is locked or system))
 # Paddle 3.x's wheel declares its own.
 CUDALOCK := $(if $(filter gpu-locked,$(DEVICE)-$(CUDA)),$(wildcard locks/$(STACK)-cuda11.lock))
@@ -47,9 +47,7 @@ ifneq ($(SWAP),)
 	$(UV) pip install -q --python $(BIN)/python $(if $(OWN),--constraint $(VENV)/constraints.txt,--no-deps) \
 	    $(SOURCE) $(SWAP)
 endif
-ifeq ($(DEVICE),gpu)
 	rm -rf $(VENV)/cuda11 && find $(VENV)/lib/python3*/site-packages/paddle/libs -type l -delete
-endif
 ifneq ($(CUDALOCK),)
 	# Beside site-packages: torch's CUDA 12 has libraries of the same names there. Paddle opens its own
 	# by names with a version and without, and looks into paddle/libs first.

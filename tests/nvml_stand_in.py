@@ -35,6 +35,9 @@ class Nvml:
     def nvmlDeviceGetHandleByIndex(self, number):
         return number
 
+    def nvmlDeviceGetHandleByPciBusId(self, bus):
+        return [card.get("bus") for card in self.cards].index(bus)
+
     def __getattr__(self, function):
         question = function.removeprefix("nvmlDeviceGet")
 

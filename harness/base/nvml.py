@@ -96,12 +96,13 @@ def card_of_paddle(library: Any = pynvml) -> Card | None:
     import paddle
 
     kind, _, number = paddle.device.get_device().partition(":")
+    if kind != "gpu":
+        return None
     try:
         cuda, device = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
         bus = ctypes.create_string_buffer(32)
-        if kind != "gpu" or cuda.cuDeviceGet(ctypes.byref(device), int(number)):
-            return None
-        if cuda.cuDeviceGetPCIBusId(bus, len(bus), device):
+        if (cuda.cuDeviceGet(ctypes.byref(device), int(number))
+                or cuda.cuDeviceGetPCIBusId(bus, len(bus), device)):
             return None
         library.nvmlInit()
         return Card(library, library.nvmlDeviceGetHandleByPciBusId(bus.value))

@@ -1,5 +1,6 @@
 import ctypes.util
 
+import paddle
 import pynvml
 import pytest
 
@@ -33,3 +34,26 @@ def test_without_a_driver_the_real_library_says_so():
     with pytest.raises(EnvironmentFault, match="no driver of NVIDIA answers"):
         nvml.driver()
     assert nvml.card_of_paddle() is None
+
+
+class Cuda:
+    """libcuda.so.1 of a process that sees the second card of the bus as its first."""
+
+    def cuDeviceGet(self, device, number):
+        device._obj.value = number + 10
+        return 0
+
+    def cuDeviceGetPCIBusId(self, bus, size, device):
+        bus.value = {10: b"0000:07:00.0", 11: b"0000:03:00.0"}[device.value]
+        return 0
+
+
+def test_the_card_is_found_by_its_place_on_the_bus_not_by_its_number(monkeypatch):
+    monkeypatch.setattr(nvml.ctypes, "CDLL", lambda name: Cuda())
+    library = Nvml({"Name": "first", "bus": b"0000:03:00.0"},
+                   {"Name": "second", "bus": b"0000:07:00.0"})
+    for device, name in (("gpu:0", "second"), ("gpu:1", "first")):
+        monkeypatch.setattr(paddle.device, "get_device", lambda device=device: device)
+        assert nvml.card_of_paddle(library).name == name
+    monkeypatch.setattr(paddle.device, "get_device", lambda: "cpu")
+    assert nvml.card_of_paddle(library) is None
