@@ -64,6 +64,16 @@ def test_a_noisy_night_is_run_again(night, monkeypatch):
     assert len(json.loads((night.out / "checks/small.json").read_text())["runs"]) > 5
 
 
+def test_a_night_on_a_throttled_card_is_run_again_and_not_called_worse(night, monkeypatch):
+    again = []
+    monkeypatch.setattr(nightly, "_train", lambda night, config, path: again.append(made.run(
+        path, speed=70.0, conditions={"throttled_share": 0.5})))
+    slow = [speed / 1.4 for speed in made.SPEEDS]
+    assert gate_on(night, speeds=slow, conditions={"throttled_share": 0.5}) == "inconclusive"
+    assert len(again) == nightly.RETRIES * nightly.RUNS
+    assert "throttled for 50%" in (night.out / "checks/small.md").read_text()
+
+
 def test_without_a_baseline_the_night_fails_but_leaves_a_candidate(tmp_path, monkeypatch):
     monkeypatch.setattr(nightly, "_train", lambda night, config, path: made.run(
         path, speed=made.SPEEDS[int(path.name[-1])]))
