@@ -1,5 +1,6 @@
 # make demo | make test : each does all of its own set-up; a second call installs nothing.
 # STACK=paddle3 is an environment of its own; PADDLE=3.2.0, or a wheel's file, swaps Paddle alone.
+# CUDA=system: paddle2.6's GPU build takes the machine's CUDA 11 and cuDNN 8, not the locked ones.
 STACK   ?= paddle2.6
 DEVICE  ?= cpu
 STACKS  := paddle2.6 paddle3
@@ -15,17 +16,22 @@ OWN     := $(if $(filter %-$(DEVICE).lock,$(LOCKED)),,own)
 NEWEST  := $(shell sed -n 's/^paddlepaddle==\([^ ]*\).*/\1/p' $(LOCKED))
 SWAP    := $(if $(filter %.whl,$(PADDLE)),$(PADDLE),$(if $(PADDLE)$(OWN),$(WHEEL)==$(or $(PADDLE),$(NEWEST))))
 SOURCE  := $(if $(PADDLE_INDEX),$(if $(wildcard $(PADDLE_INDEX)),--find-links,--index) $(PADDLE_INDEX))
-STAMP   := $(VENV)/.installed-$(DEVICE)$(addprefix -,$(notdir $(PADDLE)))
+CUDA    := locked
+$(if $(filter locked system,$(CUDA)),,$(error CUDA=$(CUDA): CUDA is locked or system))
+# Paddle 3.x's wheel declares its own.
+CUDALOCK := $(if $(filter gpu-locked,$(DEVICE)-$(CUDA)),$(wildcard locks/$(STACK)-cuda11.lock))
+STAMP   := $(VENV)/.installed-$(DEVICE)$(addprefix -,$(notdir $(PADDLE)) $(filter system,$(CUDA)))
 PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              $$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,12))' \
              2>/dev/null && echo $$p && break; done)
 UV      := $(BIN)/uv --no-config
 
-.PHONY: install browser slurm demo nightly test test-slow test-faults bench lint docs-cli lock clean
+.PHONY: install browser slurm demo nightly test test-slow test-faults \
+        test-gpu-build bench lint docs-cli lock clean
 
 install: $(STAMP)
 
-$(STAMP): $(LOCKED) $(BUILD) pyproject.toml $(filter %.whl,$(PADDLE))
+$(STAMP): $(LOCKED) $(BUILD) $(CUDALOCK) pyproject.toml $(filter %.whl,$(PADDLE))
 	@test -z "$(OWN)" || test -n "$(PADDLE_INDEX)$(filter %.whl,$(PADDLE))" || \
 	  { echo "$(STACK)'s GPU wheel is in Paddle's own index: name it by PADDLE_INDEX=... (docs/stacks.md)" >&2; exit 2; }
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed (PYTHON=...)" >&2; exit 5; }
@@ -40,6 +46,15 @@ ifneq ($(SWAP),)
 	$(UV) pip freeze -q --python $(BIN)/python | grep == | grep -v ^nvidia- > $(VENV)/constraints.txt
 	$(UV) pip install -q --python $(BIN)/python $(if $(OWN),--constraint $(VENV)/constraints.txt,--no-deps) \
 	    $(SOURCE) $(SWAP)
+endif
+	rm -rf $(VENV)/cuda11 && find $(VENV)/lib/python3*/site-packages/paddle/libs -type l -delete
+ifneq ($(CUDALOCK),)
+	# Beside site-packages: torch's CUDA 12 has libraries of the same names there. Paddle opens its own
+	# by names with a version and without, and looks into paddle/libs first.
+	$(UV) pip sync -q --python $(BIN)/python --target $(VENV)/cuda11 --require-hashes $(CUDALOCK)
+	libs=$$(echo $(VENV)/lib/python3*/site-packages/paddle/libs) && \
+	  for library in $(VENV)/cuda11/nvidia/*/lib/*.so.*; do name=$$(basename $$library) && \
+	  ln -sr $$library $$libs/$$name && ln -sfr $$library $$libs/$${name%%.so.*}.so || exit; done
 endif
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	echo "import zlib" > "$$($(BIN)/python -c 'import sysconfig; \
@@ -78,6 +93,11 @@ test-slow: $(STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m faults $(TESTS)
 
+# Paddle's GPU build in an environment beside the others; where a GPU is, the tests that need one too.
+test-gpu-build:
+	$(MAKE) install STACK=paddle2.6 DEVICE=gpu VENV=.venv-gpu
+	.venv-gpu/bin/python -m pytest -m "gpu or gpu_build" $(TESTS)
+
 # One part: `make bench BENCH="--only step"`; the last results for a page: BENCH=--markdown.
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(if $(filter gpu,$(DEVICE)),--device gpu) $(BENCH)
@@ -97,10 +117,12 @@ lock: $(STAMP)
 	for device in cpu gpu; do \
 	  $(BIN)/uv export -q --frozen --no-emit-project --no-header --extra $$device --extra test \
 	    --format requirements-txt -o locks/paddle2.6-$$device.lock > /dev/null; done
+	$(BIN)/uv export -q --frozen --no-emit-project --no-header --only-group cuda11 \
+	  --format requirements-txt -o locks/paddle2.6-cuda11.lock > /dev/null
 	rm -f uv.lock
 	$(UV) pip compile -q pyproject.toml --extra cpu --extra test --override locks/paddle3.txt \
 	    --exclude-newer 2026-11-01 --universal --python-version 3.10 --generate-hashes \
 	    --no-header --no-emit-index-url -o locks/paddle3-cpu.lock > /dev/null
 
 clean:
-	rm -rf .venv .venv-paddle3 build *.egg-info
+	rm -rf .venv .venv-* build *.egg-info

@@ -113,8 +113,9 @@ def github_lines(report: Report) -> list[str]:
     """GitHub workflow commands: errors, warnings for what is inconclusive, notices."""
     found = []
     for verdict in report.verdicts:
-        kind = {"better": "notice", "same": None, "inconclusive": "warning"}.get(
-            verdict.verdict, "error" if verdict.gates else "notice"
+        kind = {"better": "notice", "same": None}.get(
+            verdict.verdict,
+            "notice" if not verdict.gates else "warning" if verdict.undecided else "error",
         )
         if kind:
             title = f"{report.baseline.name}: {verdict.metric} {verdict.verdict}"

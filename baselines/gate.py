@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from baselines import comparable_runs, gate_bits, metrics, significance
+from baselines import comparable_runs, disturbances, gate_bits, metrics, significance
 from baselines.metrics import METRICS, Measured
 from baselines.record import Baseline
 from baselines.verdicts import Report, Verdict
@@ -35,7 +35,8 @@ def check(
 
     `require_bits` makes a check on another software stack fail, where losses can be compared
     by tolerance only. `vouched`: the caller made all the runs itself, from one config and one
-    data set, so neither is asked for (for bisecting). `only`: these metrics alone. `kernels`: what
+    data set, so neither is asked for, nor who else kept the machine (for bisecting, which measures
+    again). `only`: these metrics alone. `kernels`: what
     the baseline and the runs must have been computed by; None: by the same. `turns`: the runs took
     turns with the baseline's on this machine, one by one, and may differ in threads.
     """
@@ -50,7 +51,7 @@ def check(
     if refusal is not None:
         verdicts = [Verdict(key, "not comparable", refusal) for key in keys]
         return Report(baseline, directories, verdicts)
-    verdicts = _compare(measured, baseline, keys, require_bits, turns)
+    verdicts = _compare(measured, baseline, keys, require_bits, turns, vouched or turns)
     return Report(baseline, directories, verdicts)
 
 
@@ -60,7 +61,8 @@ def _keys(baseline: Baseline, only: Sequence[str]) -> list[str]:
 
 
 def _compare(
-    measured: list[Measured], baseline: Baseline, keys: list[str], require_bits: bool, turns: bool
+    measured: list[Measured], baseline: Baseline, keys: list[str], require_bits: bool, turns: bool,
+    any_conditions: bool,
 ) -> list[Verdict]:
     verdicts: dict[str, Verdict] = {}
     tests: dict[str, tuple[significance.Comparison, bool, Verdict]] = {}
@@ -74,6 +76,8 @@ def _compare(
             )
             continue
         drawn = _draw(key, measured, baseline, turns)
+        if not any_conditions and not isinstance(drawn, Verdict):
+            drawn = _disturbed_machine(key, measured, baseline) or drawn
         if isinstance(drawn, Verdict):
             verdicts[key] = drawn
         else:
@@ -120,6 +124,16 @@ def _draw(
         turns=turns,
     )
     return comparison, _disturbed(key, having, summary), _draft(key, before, after)
+
+
+def _disturbed_machine(
+    key: str, measured: list[Measured], baseline: Baseline
+) -> Verdict | None:
+    """`not comparable` where these runs' machine was throttled or shared, unlike the baseline's."""
+    each = [one.values[key].conditions or {} for one in measured if key in one.values]
+    usual = baseline.content["metrics"][key].get("conditions") or {}
+    reason = disturbances.unlike(disturbances.of_runs(each), usual)
+    return Verdict(key, "not comparable", reason, disturbed=True) if reason else None
 
 
 def _seeded(pairs: Iterable[tuple[int, float]]) -> dict[int, list[float]]:

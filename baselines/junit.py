@@ -24,7 +24,7 @@ def document(reports: list[Report]) -> bytes:
             )
             kind = _KINDS.get(verdict.verdict)
             if kind is not None:
-                kind = kind if verdict.gates else "skipped"
+                kind = "skipped" if verdict.undecided or not verdict.gates else kind
                 counts[kind] += 1
                 text = " ".join(filter(None, (verdict.verdict, change(verdict), verdict.reason)))
                 ElementTree.SubElement(case, kind, message=_printable(text))

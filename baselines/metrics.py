@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from baselines import significance
+from baselines import disturbances, significance
 from harness import files, runs
 from harness.base import kernel_choice
 from harness.base.errors import DataError
@@ -62,6 +62,7 @@ class Value:
     noise: float | None = None
     error: float | None = None
     protocol: dict[str, Any] | None = None
+    conditions: dict[str, float] | None = None  # see baselines.disturbances; of times alone
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,9 @@ def throughput(lines: list[dict[str, Any]], images_per_step: int) -> Value | Non
     times = [line["step_ms"] for line in timed]
     middle = significance.median(times, [line["steps_timed"] for line in timed])
     noise = significance.robust_spread(times) / middle if len(times) > 2 else None
-    return Value(1e3 * images_per_step / middle, noise=noise)
+    return Value(
+        1e3 * images_per_step / middle, noise=noise, conditions=disturbances.of_lines(timed)
+    )
 
 
 def _quality(run: runs.Run, step: int) -> dict[str, Value]:

@@ -9,7 +9,8 @@
                  "noise": ..., "values": [...], "seeds": [...], "error": ..., "protocol": ...}}}
 
 `spread` is the sample standard deviation between runs, `noise` the median of the relative
-spreads within them, `error` the figure's own standard error where the evaluation knows it.
+spreads within them, `error` the figure's own standard error where the evaluation knows it. That of
+throughput may have `conditions`: how far the machine was throttled or shared (disturbances.py).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines import metrics, significance
+from baselines import disturbances, metrics, significance
 from baselines.metrics import METRICS, Measured
 from harness import configs, files, runs
 from harness.base import kernel_choice
@@ -180,6 +181,7 @@ def _summary(key: str, having: Sequence[Measured]) -> dict[str, Any]:
     numbers = [value.value for value in values]
     noises = [value.noise for value in values if value.noise is not None]
     errors = [value.error for value in values if value.error is not None]
+    conditions = disturbances.of_runs([value.conditions or {} for value in values])
     return {
         "unit": METRICS[metrics.family(key)].unit,
         "median": significance.median(numbers),
@@ -190,6 +192,7 @@ def _summary(key: str, having: Sequence[Measured]) -> dict[str, Any]:
         "values": numbers,
         "seeds": [one.seed for one in having],
         "protocol": values[0].protocol,
+        **({"conditions": conditions} if conditions else {}),
     }
 
 
@@ -243,6 +246,9 @@ def _check_summary(path: Path, key: str, summary: Any) -> None:
         type(value) in (int, float) and math.isfinite(value) for value in values
     )
     seeds = summary.get("seeds") if sound else None
+    conditions = (summary.get("conditions") or {}) if sound else {}
+    if not isinstance(conditions, dict) or not all(map(files.is_number, conditions.values())):
+        raise DataError(f"{path}: metric {key} has conditions that are not numbers")
     if not isinstance(values, list) or not isinstance(seeds, list) or len(seeds) != len(values):
         raise DataError(f"{path}: metric {key} has no finite values with their seeds")
 

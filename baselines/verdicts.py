@@ -28,10 +28,16 @@ class Verdict:
     detectable: float | None = None
     needed: int | None = None
     gates: bool = True
+    disturbed: bool = False  # not comparable because the machine was: run again
 
     @property
     def passes(self) -> bool:
         return self.verdict in PASSING
+
+    @property
+    def undecided(self) -> bool:
+        """Whether to run again is what may answer."""
+        return self.verdict == "inconclusive" or self.disturbed
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,11 @@ class Report:
     @property
     def outcome(self) -> str:
         gating = [verdict for verdict in self.verdicts if verdict.gates]
-        blocking = {verdict.verdict for verdict in gating if not verdict.passes}
+        blocking = [verdict for verdict in gating if not verdict.passes]
         if gating and not blocking:
             return "passed"
-        return "inconclusive" if blocking == {"inconclusive"} else "failed"
+        undecided = blocking and all(verdict.undecided for verdict in blocking)
+        return "inconclusive" if undecided else "failed"
 
     @property
     def improved(self) -> list[Verdict]:

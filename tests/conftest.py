@@ -12,12 +12,15 @@ from tests import fixtures  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked gpu run where a GPU is, and are skipped by name elsewhere."""
-    if paddle_env.has_gpu_build() and shutil.which("nvidia-smi"):
-        return
+    """Tests marked gpu run where a GPU is, those marked gpu_build where its Paddle is installed;
+    elsewhere they are skipped by name."""
+    build = paddle_env.has_gpu_build()
+    here = {"gpu": build and bool(shutil.which("nvidia-smi")), "gpu_build": build}
+    reasons = {"gpu": "needs a CUDA GPU and paddlepaddle-gpu", "gpu_build": "make test-gpu-build"}
     for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU and paddlepaddle-gpu"))
+        for mark, reason in reasons.items():
+            if item.get_closest_marker(mark) and not here[mark]:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,18 @@ def memory(root: Path = Path("/")) -> float:
     return best
 
 
+def quota_periods(root: Path = Path("/")) -> tuple[int, int]:
+    """(periods of a quota, those in which it ran out), of the group where it ran out most often."""
+    found = [(0, 0)]
+    for group in _groups(root, "cpu"):
+        words = _words(group / "cpu.stat")
+        told = dict(zip(words[::2], words[1::2], strict=False))
+        numbers = [told.get(key, "") for key in ("nr_periods", "nr_throttled")]
+        if all(map(str.isdigit, numbers)):
+            found.append((int(numbers[0]), int(numbers[1])))
+    return max(found, key=lambda one: one[1])
+
+
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Folders of this process's groups, each with those above it.
 

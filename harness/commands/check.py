@@ -56,7 +56,7 @@ def command(
         click.echo(f"improved; to make this the baseline: {record_command}")
     if report.outcome == "inconclusive":
         raise GateFailed(
-            f"{baseline.name}: inconclusive, the machine was too noisy",
+            f"{baseline.name}: inconclusive, the machine was too noisy or not its own",
             remedy="run again, and check all the runs together",
         )
     if report.outcome != "passed":

@@ -11,7 +11,7 @@ import click
 from harness.commands.options import json_option
 
 if TYPE_CHECKING:
-    from harness.doctor.examine import Finding
+    from harness.doctor.findings import Finding
 
 _MARK = {"ok": "ok     ", "note": "note   ", "missing": "MISSING"}
 _MET = {True: "holds  ", False: "BROKEN ", None: "not run"}

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.base import insistent_signals
+from harness.base import insistent_signals, nvml
 from harness.base.errors import EnvironmentFault, HarnessError, Interrupted, UsageError
 from harness.base.paddle_env import default_threads, has_gpu_build
 from harness.base.progress import say
@@ -81,6 +81,8 @@ def run(job: Job) -> str:
             f"--devices {job.devices} names GPUs; the paddle installed here is the CPU build",
             remedy="`make install DEVICE=gpu`, or give --nproc alone",
         )
+    if job.devices:
+        nvml.driver()  # paddle's launcher ends in a traceback without one
     if job.meets_in_etcd and importlib.util.find_spec("etcd3") is None:
         raise EnvironmentFault(
             f"--master {job.master} needs the Python package etcd3, which is not installed",

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.base import container_limits
+from harness.base import container_limits, processor_time
+from harness.base.processor_time import Ticks
 
 _CPUS = "sys/devices/system/cpu"
 _UNTOLD = "not told (a virtual machine's host keeps it)"
@@ -28,22 +29,6 @@ class Fact:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class Ticks:
-    """Processor time since the machine started, in the kernel's ticks."""
-
-    all: int = 0
-    stolen: int = 0  # a virtual machine's: the host gave it to others
-
-
-def ticks(root: Path = Path("/")) -> Ticks:
-    """What /proc/stat says now; zeros where it says nothing."""
-    fields = _read(root / "proc/stat").partition("\n")[0].split()[1:9]
-    if len(fields) < 8 or not all(map(str.isdigit, fields)):
-        return Ticks()
-    return Ticks(sum(map(int, fields)), int(fields[7]))
-
-
 def facts(before: Ticks, load: float, root: Path = Path("/")) -> Iterator[Fact]:
     """All of them. `before`: ticks, and `load`: processes that ran, before a piece of work."""
     yield _governor(root)
@@ -56,7 +41,7 @@ def facts(before: Ticks, load: float, root: Path = Path("/")) -> Iterator[Fact]:
         "ratios of rounds in turn, no seconds",
     )
     yield _quota(root)
-    yield _stolen(before, ticks(root))
+    yield _stolen(before, processor_time.ticks(root))
 
 
 def _governor(root: Path) -> Fact:

@@ -28,7 +28,8 @@ class Chrono:
         included (`World.waited`)."""
         self._images, self._talked = images_per_step, talked
         self._seen = 0
-        self._waited = self._paused = 0.0
+        self._waited = self._paused = self._paused_before = 0.0
+        self._pause_began: float | None = None
         self._reset()
         self._mark, self._talk_mark = time.perf_counter(), talked()
 
@@ -48,11 +49,19 @@ class Chrono:
     def pause(self) -> Iterator[None]:
         """Time spent here is not training."""
         began, talked = time.perf_counter(), self._talked()
+        self._pause_began = began
         try:
             yield
         finally:
+            self._pause_began = None
             self._paused += time.perf_counter() - began
             self._talk_mark += self._talked() - talked
+
+    def paused(self) -> float:
+        """Seconds in pauses so far, the one that lasts included (for another thread to ask)."""
+        began = self._pause_began
+        return (self._paused_before + self._paused
+                + (0.0 if began is None else time.perf_counter() - began))
 
     def step_done(self) -> None:
         """A step has ended, its results computed (the loss was read)."""
@@ -62,6 +71,7 @@ class Chrono:
             self._waits.append(self._waited)
             self._talks.append(self._talked() - self._talk_mark)
         self._seen += 1
+        self._paused_before += self._paused
         self._mark, self._waited, self._paused = now, 0.0, 0.0
         self._talk_mark = self._talked()
 

@@ -7,7 +7,7 @@ from harness.base.progress import say
 from harness.base.wording import counted
 from harness.configs import schema
 from harness.distributed.process_group import World
-from harness.training import measure
+from harness.training import conditions, measure
 from harness.training.learning_rate import learning_rate
 
 
@@ -26,9 +26,13 @@ class RunLog:
     def __init__(self, run: runs.Run, world: World, *, keep_through: int):
         self._config, self._world = run.config, world
         self.chrono = measure.Chrono(self._config.train.global_batch_size, lambda: world.waited)
-        self._metrics = self._timing = None
-        if not world.leads:
-            return
+        self._metrics: runs.Lines | None = None
+        self._timing: runs.Lines | None = None
+        if world.leads:
+            self._open(run, keep_through)
+        self._watch = conditions.Watch(conditions.here(), self.chrono.paused)
+
+    def _open(self, run: runs.Run, keep_through: int) -> None:
         self._metrics = runs.Lines(run.metrics_file, keep_through=keep_through)
         self._timing = runs.Lines(run.timing_file, keep_through=keep_through)
         expected = logged_steps(self._config.train, keep_through)
@@ -42,6 +46,7 @@ class RunLog:
         if step != 1 and step % train.log_steps and step != train.max_steps:
             return
         timing = measure.of_job(measure.snapshot(self.chrono), self._world)
+        timing |= conditions.of_job(self._watch.lap(), self._world)
         if self._metrics is None or self._timing is None:
             return
         lr = learning_rate(self._config.optim, step, train.max_steps)
@@ -53,5 +58,6 @@ class RunLog:
             lines.sync()
 
     def close(self) -> None:
+        self._watch.close()
         for lines in filter(None, (self._metrics, self._timing)):
             lines.close()

@@ -140,7 +140,8 @@ def _group(column: Column) -> str:
         return "Speed"
     if column.key in ("steps", "full_steps"):
         return "Steps"
-    if column.key in ("devices", "device", "stack", "kernels", "device_hours"):
+    if column.key in ("devices", "device", "stack", "kernels", "device_hours",
+                      "throttled_share", "others_share"):
         return "Machine"
     return places.get(column.group, "Run")
 

@@ -53,6 +53,13 @@ BASE = (
     Column("communication_share", "Communication", "share", -1,
            note="share of step time with other processes; what overlaps computing is not seen"),
     Column("data_wait_share", "Data wait", "share", -1, note="share of step time without data"),
+    Column("joules_per_image", "J/image", "number", -1, "speed_per_device",
+           note="power of all GPUs by their driver, over images/s"),
+    Column("throttled_share", "Throttled", "share", -1,
+           note="share of time with clocks held down by heat or power supply, or a quota used up"),
+    Column("others_share", "Others", "share", -1,
+           note="share of what is computed on that other processes kept: processors' time, or "
+           "seconds with one on the GPU"),
     Column("peak_device_bytes", "Device memory", "bytes", -1, "memory", note="peak, one device"),
     Column("peak_host_bytes", "Host memory", "bytes", -1, "memory", note="peak, one process"),
     Column("devices", "Devices", "count"),
@@ -123,6 +130,9 @@ def summarise(record: Record) -> dict[str, Any]:
         "mfu_peak": f"{peak.flops / 1e12:.4g} TFLOP/s {peak.arithmetic}" if peak else None,
         "communication_share": _mean_over_time(record, "communication_share"),
         "data_wait_share": _mean_over_time(record, "data_wait_share"),
+        "joules_per_image": joules_per_image(record),
+        "throttled_share": _mean_over_time(record, "throttled_share"),
+        "others_share": _mean_over_time(record, "others_share"),
         "peak_device_bytes": _maximum(record, "peak_device_bytes"),
         "peak_host_bytes": _maximum(record, "peak_host_bytes"),
         "devices": record.devices,
@@ -145,6 +155,14 @@ def throughput_per_device(record: Record) -> float:
     seconds = 3600.0 * np.diff(record.column("device_hours"), prepend=0.0)
     timed = images > 0
     return float(images[timed].sum() / seconds[timed].sum()) if timed.any() else np.nan
+
+
+def joules_per_image(record: Record) -> float:
+    """Energy of all devices over the images, of the timed lines that tell a power."""
+    images = record.column("images_per_second") * record.column("seconds")
+    joules = record.column("watts") * record.column("seconds")
+    kept = (images > 0) & ~np.isnan(joules)
+    return float(joules[kept].sum() / images[kept].sum()) if kept.any() else np.nan
 
 
 def scaling(records: list[Record]) -> list[float]:

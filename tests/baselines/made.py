@@ -18,7 +18,8 @@ SPEEDS = (100.0, 100.4, 99.7, 100.1, 99.9)  # images/s of five undisturbed runs
 
 def run(
     directory: Path, *, speed: float = 100.0, fid: float | None = 20.0, weights: float = 1.0,
-    memory: float = 1.0, validation: tuple[float, float] | None = (0.25, 0.001), **more,
+    memory: float = 1.0, conditions: dict[str, float] | None = None,
+    validation: tuple[float, float] | None = (0.25, 0.001), **more,
 ) -> runs.Run:
     """A run of `small` with a checkpoint and an evaluation at its last step."""
     fabricate.run(directory, steps=STEPS, images_per_second=speed, **more)
@@ -27,6 +28,8 @@ def run(
             directory / "timing.jsonl",
             lambda line: {**line, "peak_host_bytes": int(line["peak_host_bytes"] * memory)},
         )
+    if conditions:
+        edit_lines(directory / "timing.jsonl", lambda line: {**line, **conditions})
     made = runs.load(directory)
     parts = {
         part: {"w": np.full(3, value, np.float32)}

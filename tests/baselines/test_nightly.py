@@ -64,6 +64,16 @@ def test_a_noisy_night_is_run_again(night, monkeypatch):
     assert len(json.loads((night.out / "checks/small.json").read_text())["runs"]) > 5
 
 
+def test_a_night_on_a_throttled_card_is_run_again_and_not_called_worse(night, monkeypatch):
+    again = []
+    monkeypatch.setattr(nightly, "_train", lambda night, config, path: again.append(made.run(
+        path, speed=70.0, conditions={"throttled_share": 0.5})))
+    slow = [speed / 1.4 for speed in made.SPEEDS]
+    assert gate_on(night, speeds=slow, conditions={"throttled_share": 0.5}) == "inconclusive"
+    assert len(again) == nightly.RETRIES * nightly.RUNS
+    assert "throttled for 50%" in (night.out / "checks/small.md").read_text()
+
+
 def test_without_a_baseline_the_night_fails_but_leaves_a_candidate(tmp_path, monkeypatch):
     monkeypatch.setattr(nightly, "_train", lambda night, config, path: made.run(
         path, speed=made.SPEEDS[int(path.name[-1])]))
@@ -119,7 +129,8 @@ def test_the_whole_way_on_a_cpu(tmp_path, steps):
         outcomes.add(document["outcome"])
         verdicts = {one["metric"]: one["verdict"] for one in document["verdicts"]}
         # The machine is shared, so speed may come out any way; see test_stats.py.
-        assert verdicts.pop("throughput") in ("better", "same", "worse", "inconclusive")
+        assert verdicts.pop("throughput") in (
+            "better", "same", "worse", "inconclusive", "not comparable")
         assert set(verdicts.values()) == {"same"}, verdicts
         assert {key.partition("/")[0] for key in verdicts} == {
             "loss_bits", "weights_bits", "ema_bits", "host_memory", "train_loss", "fd_digits",

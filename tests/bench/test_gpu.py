@@ -9,7 +9,7 @@ import pytest
 from harness import configs
 from harness.base import paddle_env
 from harness.doctor import examine
-from harness.doctor.examine import Finding
+from harness.doctor.findings import Finding
 from models import ops, uvit
 from tests.bench import __main__ as bench
 from tests.bench import bench_gpu, rows

@@ -50,9 +50,3 @@ def test_threads_and_doctor_obey(monkeypatch):
         assert paddle_env.default_threads() == threads
     monkeypatch.setattr(container_limits, "memory", lambda: 2**29)
     assert examine._memory().detail.startswith("0.5 GiB")
-
-
-def test_each_missing_library_is_named(monkeypatch):
-    monkeypatch.setattr(paddle_env, "has_gpu_build", lambda: True)
-    monkeypatch.setattr(examine, "CUDA_LIBRARIES", ("libnone1.so", "libnone2.so"))
-    assert [f.name for f in examine._cuda_libraries()] == ["libnone1.so", "libnone2.so"]

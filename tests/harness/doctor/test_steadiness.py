@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.base import processor_time
 from harness.doctor import steadiness
 
 CPUS = "sys/devices/system/cpu"
@@ -11,7 +12,7 @@ STEADY = {
 }
 
 
-BEFORE = steadiness.Ticks(all=1000, stolen=100)
+BEFORE = processor_time.Ticks(all=1000, stolen=100)
 
 
 def told(folder, changes, *, load=0.0):
@@ -57,7 +58,7 @@ def test_a_kernel_that_tells_nothing_is_said_so(tmp_path):
     others = found.keys() - {"load", "quota"}
     assert all("not told" in found[what].detail for what in others)
     assert not any(fact.remedy for fact in found.values())
-    assert steadiness.ticks(tmp_path) == steadiness.Ticks()
+    assert processor_time.ticks(tmp_path) == processor_time.Ticks()
 
 
 def test_torn_files_are_no_error(tmp_path):

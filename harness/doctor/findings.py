@@ -1,0 +1,23 @@
+"""What an examination finds: one thing of the machine, and its remedy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `status` is ok, note (works without it) or missing."""
+
+    what: str
+    status: str
+    detail: str
+    remedy: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a summary calls it: libraries share their `what`, the detail begins with theirs."""
+        return self.detail.partition(":")[0] if self.what == "cuda library" else self.what
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
