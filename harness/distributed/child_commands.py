@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.distributed.process_group import die_with_parent
 
 _GRACE = 60.0  # seconds to finish a step and save, after SIGTERM
+_LISTEN = 1.0  # seconds until a signal is heard that came in the moment before a wait began
 
 
 def run(
@@ -29,7 +30,7 @@ def run(
         preexec_fn=functools.partial(die_with_parent, signal.SIGTERM),
     )
     try:
-        out, errors = process.communicate()
+        out, errors = _outputs(process)
     except BaseException:
         _send(process, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -38,6 +39,12 @@ def run(
         process.wait()
         raise
     return subprocess.CompletedProcess(command, process.returncode, out, errors)
+
+
+def _outputs(process: subprocess.Popen[str]) -> tuple[str, str]:
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=_LISTEN)
 
 
 def _send(process: subprocess.Popen[str], number: int) -> None:

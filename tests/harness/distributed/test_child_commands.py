@@ -18,7 +18,8 @@ def asked(*_):
     sys.exit(75)
 signal.signal(signal.SIGTERM, asked)
 open(sys.argv[1], "a").write("begun\\n")
-time.sleep(60)
+for _ in range(600):
+    time.sleep(0.1)  # not one long sleep: a signal just before it would be heard after it
 """
 PARENT = """
 import os, signal, sys, threading, time
