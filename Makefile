@@ -20,7 +20,8 @@ CUDA    := locked
 $(if $(filter locked system,$(CUDA)),,$(error CUDA=$(CUDA): CUDA is locked or system))
 # Paddle 3.x's wheel declares its own.
 CUDALOCK := $(if $(filter gpu-locked,$(DEVICE)-$(CUDA)),$(wildcard locks/$(STACK)-cuda11.lock))
-STAMP   := $(VENV)/.installed-$(DEVICE)$(addprefix -,$(notdir $(PADDLE)) $(filter system,$(CUDA)))
+WHEEL_IS := $(if $(filter %.whl,$(PADDLE)),$(shell sha256sum < $(PADDLE) | cut -c-8))
+STAMP   := $(VENV)/.installed-$(DEVICE)$(subst $() ,,$(addprefix -,$(notdir $(PADDLE)) $(WHEEL_IS) $(filter system,$(CUDA))))
 PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              $$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,12))' \
              2>/dev/null && echo $$p && break; done)
@@ -42,10 +43,10 @@ $(STAMP): $(LOCKED) $(BUILD) $(CUDALOCK) pyproject.toml $(filter %.whl,$(PADDLE)
 	    --build-constraints $(BUILD) $(LOCKED) $(BUILD)
 ifneq ($(SWAP),)
 	$(UV) pip uninstall -q --python $(BIN)/python paddlepaddle paddlepaddle-gpu
-	# The wheel's CUDA libraries may replace those that torch is locked with; nothing else may move.
-	$(UV) pip freeze -q --python $(BIN)/python | grep == | grep -v ^nvidia- > $(VENV)/constraints.txt
-	$(UV) pip install -q --python $(BIN)/python $(if $(OWN),--constraint $(VENV)/constraints.txt,--no-deps) \
-	    $(SOURCE) $(SWAP)
+	# What this Paddle needs beside is added (3.0.0 wants astor), what is there stays as it is, but
+	# that a GPU wheel's CUDA libraries may replace those that torch is locked with.
+	$(UV) pip freeze -q --python $(BIN)/python | grep == $(if $(OWN),| grep -v ^nvidia-) > $(VENV)/constraints.txt
+	$(UV) pip install -q --python $(BIN)/python --constraint $(VENV)/constraints.txt $(SOURCE) $(SWAP)
 endif
 	rm -rf $(VENV)/cuda11 && find $(VENV)/lib/python3*/site-packages/paddle/libs -type l -delete
 ifneq ($(CUDALOCK),)

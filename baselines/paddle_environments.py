@@ -11,6 +11,7 @@ from harness.base.errors import EnvironmentFault, UsageError
 from harness.base.progress import say
 from harness.cells import run_cells as cells
 from harness.distributed import child_commands
+from harness.files import safe_reading
 
 _VERSION = re.compile(r"\d+(\.\w+)+")
 _FORMS = "a version (3.2.0), a wheel's file, or the Python of an environment"
@@ -54,7 +55,7 @@ def interpreter(given: str) -> str:
             f"Paddle {wanted} can be installed from a checkout of this project only",
             remedy="give the Pythons of environments that have it",
         )
-    folder = cells.CHECKOUT / "build" / "paddle" / (wheel.stem if wheel else wanted)
+    folder = cells.CHECKOUT / "build" / "paddle" / (_name(wheel) if wheel else wanted)
     say(f"Paddle {wanted}: its environment is {folder} (installing takes minutes)")
     done = child_commands.run(
         ["make", "-s", "install", f"STACK={stack.name}", f"PADDLE={wheel or wanted}",
@@ -70,3 +71,8 @@ def interpreter(given: str) -> str:
             remedy=f"`make install STACK={stack.name} PADDLE={wheel or wanted} VENV={folder}`",
         )
     return str(folder / "bin" / "python")
+
+
+def _name(wheel: Path) -> str:
+    """Told by contents too: one night's build is often named as that of another night."""
+    return f"{wheel.stem}-{safe_reading.sha256_file(wheel)[:8]}"

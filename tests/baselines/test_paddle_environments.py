@@ -1,6 +1,7 @@
 """`harness bisect --paddle`: versions, wheels and environments in place of commits."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from baselines import bisect, paddle_environments
 from harness.base.errors import UsageError
 from tests import fixtures
-from tests.command import assert_one_line_error, harness
+from tests.command import ROOT, assert_one_line_error, environment, harness
 
 # What runs in place of `python -m harness ...`: training with half the learning rate.
 BAD = """
@@ -81,6 +82,22 @@ def test_versions_are_told_from_interpreters(given_, version):
 def test_wheels_that_are_none_are_refused(tmp_path, name, said):
     with pytest.raises(UsageError, match=said):
         paddle_environments.interpreter(str(tmp_path / name))
+
+
+def test_builds_of_the_same_name_are_told_apart(tmp_path):
+    wheels = [tmp_path / night / "paddlepaddle-3.4.0.dev0-py3-none-any.whl" for night in "ab"]
+    for wheel in wheels:
+        wheel.parent.mkdir()
+        wheel.write_text(wheel.parent.name)
+    names = {paddle_environments._name(wheel) for wheel in wheels}
+    stamps = set()
+    for wheel in wheels:
+        shown = subprocess.run(
+            ["make", "-n", "install", "STACK=paddle3", f"PADDLE={wheel}", f"VENV={tmp_path}"],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+        touch, stamp = shown.stdout.splitlines()[-1].split()
+        stamps.add(stamp)
+    assert touch == "touch" and len(names) == len(stamps) == 2, stamps
 
 
 @given(st.data())
