@@ -15,12 +15,12 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from baselines import gate, paddle_environments, record
+from baselines import gate, record
 from baselines.verdicts import Report
 from harness import files, runs
 from harness.base.errors import EnvironmentFault, UsageError
@@ -99,51 +99,10 @@ def bisect(
         try:
             search = replace(search, config=_one_config(search))
             files.atomic_write_json(Path(folder) / "search.json", asdict(search))
-            _prepare(search, *commits)
+            prepare(search, *commits)
             return _run(search, *commits)
         finally:
             _git(repository, "worktree", "remove", "--force", str(search.tree))
-
-
-def bisect_paddles(
-    config: str, data: Path, paddles: Sequence[str], *, metric: str, until: int,
-    overrides: Sequence[str] = (), arguments: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The first of `paddles`, oldest first, under which `metric` is worse than under the first.
-
-    Each is what `paddle_environments.interpreter` takes. Returns {"paddle"} or, where some could
-    not be told, {"candidates": [...]}. UsageError if the last is not worse than the first.
-    """
-    names = paddle_environments.names(tuple(paddles))
-    if len(set(names)) < len(names):
-        raise UsageError("the same Paddle is given twice")
-    pythons = {
-        name: paddle_environments.interpreter(given)
-        for name, given in zip(names, paddles, strict=True)
-    }
-    with tempfile.TemporaryDirectory(prefix="harness-bisect-") as folder:
-        search = Search(
-            config, str(data.resolve()), metric, until, folder, names[0], tuple(overrides),
-            tuple(arguments), pythons,
-        )
-        _prepare(search, names[0], names[-1])
-        left = _narrowed(names, lambda name: judge(search, name))
-    return {"paddle": left[0]} if len(left) == 1 else {"candidates": left}
-
-
-def _narrowed(names: Sequence[str], verdict: Callable[[str], int]) -> list[str]:
-    """What may be the first bad one, of `names` whose first is good and whose last is bad."""
-    good, bad, skipped = 0, len(names) - 1, set()
-    while open_ := [i for i in range(good + 1, bad) if i not in skipped]:
-        middle = open_[len(open_) // 2]
-        told = verdict(names[middle])
-        if told == GOOD:
-            good = middle
-        elif told == BAD:
-            bad = middle
-        else:
-            skipped.add(middle)
-    return list(names[good + 1 : bad + 1])
 
 
 def _one_config(search: Search) -> str:
@@ -159,7 +118,7 @@ def _one_config(search: Search) -> str:
     return str(copy)
 
 
-def _prepare(search: Search, good: str, bad: str) -> None:
+def prepare(search: Search, good: str, bad: str) -> None:
     """Record the good one's baseline, and make sure that the bad one is worse."""
     say(f"measuring the good {search.kind} {_short(good)}")
     made = _train(search, good, range(METRICS[search.metric][2]))

@@ -7,8 +7,6 @@ blocks; the one that leads reads them all, in order, so the figures are the same
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ import numpy as np
 
 from eval import captions as caption_lists
 from eval import protocols
-from eval.evaluation import validation
+from eval.evaluation import model_identity, validation
 from eval.features.networks import open_network
 from eval.metrics import all_metrics, reference_statistics
 from eval.protocols import Protocol
@@ -27,7 +25,7 @@ from eval.sampling.finished_blocks import STAGES, Blocks
 from eval.sampling.image_making import Finisher, Maker
 from harness import data, files, runs
 from harness.base import kernel_choice, paddle_env
-from harness.base.errors import DataError, EnvironmentFault, UsageError
+from harness.base.errors import UsageError
 from harness.base.progress import Progress, say
 from harness.base.wording import counted
 from harness.configs import Config
@@ -84,8 +82,8 @@ def evaluate(
         described = protocols.describe(
             protocol, captions=captions.describe(), features=network.describe(),
             reference=reference.describe(), latent_scale=config.diffusion.latent_scale,
-            vae_sha256=folder_digest(vae_directory, "VAE", "--vae"),
-            clip=_clip_identity(task, captions),
+            vae_sha256=model_identity.folder_digest(vae_directory, "VAE", "--vae"),
+            clip=model_identity.clip_identity(protocol, task.clip, captions),
         )
         identity = {
             "step": task.step, "ema_sha256": ema_sha256, "protocol": described,
@@ -276,31 +274,3 @@ def _conclude(
 def _timing(seconds: np.ndarray, n_samples: int) -> dict[str, Any]:
     each = {s: float(v) / n_samples for s, v in zip(STAGES, seconds, strict=True)}
     return {"seconds_per_image": each, "seconds": float(seconds.sum())}
-
-
-def _clip_identity(task: Task, captions: caption_lists.CaptionList) -> dict[str, Any] | None:
-    if not task.protocol.clip:
-        return None
-    if task.clip is None:
-        raise UsageError(
-            f"protocol {task.protocol.name} measures the CLIP score", remedy="give --clip DIR"
-        )
-    if captions.texts is None:
-        raise DataError(
-            f"{captions.split.directory}/captions.jsonl does not say the captions' texts",
-            remedy="the CLIP score needs them; evaluate without --clip",
-        )
-    return {"sha256": folder_digest(task.clip, "CLIP", "--clip")}
-
-
-def folder_digest(folder: Path, what: str, option: str) -> str:
-    """SHA-256 over names and contents of the files in `folder`; EnvironmentFault if missing."""
-    if not folder.is_dir():
-        raise EnvironmentFault(
-            f"the {what} folder {folder} is missing",
-            remedy=f"give {option} DIR: a folder with config.json and weights",
-        )
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "."):
-        digest.update(os.fsencode(f"{path.name}\0{files.sha256_file(path)}\n"))
-    return digest.hexdigest()

@@ -53,13 +53,13 @@ def command(
         text for name, value in (("--kernels", kernels), ("--execution", execution))
         if value is not None for text in (name, value)
     ]
-    from baselines import bisect
+    from baselines import bisect, bisect_paddles
 
     if paddles and not (good or bad):
         if len(paddles) < 2:
             raise UsageError("one Paddle alone is nothing to search", remedy="give a good one "
                              "first and a bad one last: --paddle 3.2.0 --paddle 3.3.1")
-        found = bisect.bisect_paddles(config, data, paddles, metric=metric, until=until,
+        found = bisect_paddles.bisect(config, data, paddles, metric=metric, until=until,
                                       overrides=overrides, arguments=arguments)
     elif good and bad and not paddles:
         found = bisect.bisect(config, data, metric=metric, until=until, good=good, bad=bad,
