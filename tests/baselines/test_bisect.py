@@ -141,16 +141,17 @@ def append(path, text):
     path.write_text(path.read_text() + text)
 
 
-def slowed(repository, *, before, after, quiet):
+def slowed(repository, *, before, after, quiet, seconds=0.2):
     """Commits of which the last but `after` makes every step half as long again."""
     if quiet:
         append(repository / MEASURE, CLOCK)
-    append(repository / STEP, NAP.format(seconds=0.2))
+    append(repository / STEP, NAP.format(seconds=seconds))
     commits = [commit(repository, "begin")]
     for number in range(before + 1 + after):
         if number == before:
             text = (repository / STEP).read_text()
-            (repository / STEP).write_text(text.replace("NAP = 0.2", "NAP = 0.3"))
+            longer = text.replace(f"NAP = {seconds}", f"NAP = {1.5 * seconds}")
+            (repository / STEP).write_text(longer)
         (repository / "README.md").write_text(f"{number}\n")
         commits.append(commit(repository, "sleep" if number == before else "say something"))
     return commits
@@ -158,7 +159,7 @@ def slowed(repository, *, before, after, quiet):
 
 def test_the_commit_that_put_a_sleep_in_is_found(features, tmp_path):
     repository = begin(tmp_path / "repository")
-    commits = slowed(repository, before=1, after=0, quiet=True)
+    commits = slowed(repository, before=1, after=0, quiet=True, seconds=0.1)
     process = bisect((repository, commits), features, "--good", commits[0], "--bad", "HEAD",
                      "--json", "--set", "train.max_steps=9", metric="throughput", until=9)
     assert process.returncode == 0, process.stderr

@@ -8,6 +8,7 @@ from baselines import paddle_environments
 from harness.base.errors import UsageError
 from tests.command import ROOT, environment
 
+
 @pytest.mark.parametrize("given_, version", [
     ("3.2.0", "3.2.0"), ("3.4.0.dev0", "3.4.0.dev0"), (".venv/bin/python", None), ("python3", None),
     ("x/paddlepaddle-3.4.0.dev0-cp311-cp311-linux_x86_64.whl", "3.4.0.dev0"),

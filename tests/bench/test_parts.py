@@ -20,7 +20,12 @@ def test_every_part_is_tested():
     assert tuple(GIVES) == bench.PARTS
 
 
-@pytest.mark.parametrize("part", GIVES)
+LONG = ("endtoend", "growth")  # whole commands, again and again
+
+
+@pytest.mark.parametrize("part", [
+    pytest.param(part, marks=[pytest.mark.slow] if part in LONG else []) for part in GIVES
+])
 def test_a_part_gives_its_rows(part, monkeypatch):
     monkeypatch.setattr(sides, "lacking", lambda *_: "")  # quick: no compiler is needed
     monkeypatch.setattr(worker, "SETTLE_SECONDS", 0.0)

@@ -89,7 +89,6 @@ def test_stopped_in_every_way_of_slurms_the_job_ends_with_the_same_bits(slurm, d
     assert slurm.job(number)["JobState"] == "CANCELLED"  # and not in the queue again
 
     end = cancelled + 5
-    for directory in (run, alone):
-        number = submit(slurm, data, directory, "--until", end)
+    for number in [submit(slurm, data, directory, "--until", end) for directory in (run, alone)]:
         slurm.wait(number, "COMPLETED")
     assert bits(run, end) == bits(alone, end)
