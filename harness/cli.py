@@ -13,6 +13,7 @@ from harness.distributed import program
 
 # name -> (module with a click command called `command`, line in --help)
 COMMANDS = {
+    "plan": ("harness.commands.plan", "Will a config fit a machine, and what will it take?"),
     "train": ("harness.commands.train", "Train a pinned config, or continue where it stopped."),
     "verify": ("harness.commands.verify", "Re-run part of a run; does it come out the same?"),
     "diff": ("harness.commands.diff", "What differs between two runs, and from which step on."),

@@ -25,6 +25,7 @@ LAYERS = (
     "harness.conversion",
     "harness.reproduction",
     "reports.reading", "reports.tables", "reports.output", "reports",
+    "harness.plan",
     "baselines",
     "harness.doctor",
     "harness.commands",

@@ -6,8 +6,13 @@ import re
 from dataclasses import dataclass
 
 # Dense peaks in TFLOP/s from NVIDIA's data sheets: half precision on tensor cores,
-# TF32, plain fp32. Form factor matters (SXM / PCIe), so it is part of the pattern.
+# TF32, plain fp32. Form factor matters (SXM / PCIe), so it is part of the pattern. GeForce cards:
+# half precision summed in fp32, which is half of what is advertised (architecture white papers).
 _PEAKS = (
+    (r"B200", 2250.0, 1125.0, 75.0),
+    (r"RTX 5090", 209.5, 104.8, 104.8),
+    (r"RTX 4090", 165.2, 82.6, 82.6),
+    (r"RTX 3090\b(?! Ti)", 71.0, 35.6, 35.6),
     (r"H200", 989.4, 494.7, 66.9),
     # As NVIDIA's figures are commonly quoted (not read at the source): 1,671 / 835 with
     # sparsity, twice what is counted here

@@ -58,11 +58,11 @@ def arithmetic(model: dict, batch: int, *, recompute: bool, scores: bool = False
 class Peak:
     """Training in a process of which nothing else is asked."""
 
-    def __init__(self, folder: str, sets: list[str]):
+    def __init__(self, folder: str, config: str, sets: list[str]):
         from tests.bench import uvit_ours
 
         self.before = resident_bytes()
-        self.model = uvit_ours.UViT(folder, "small", sets)
+        self.model = uvit_ours.UViT(folder, config, sets)
 
     def peak(self) -> int:
         """Bytes that two steps took at most, more than was held before the model was made."""
