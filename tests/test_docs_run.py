@@ -31,6 +31,7 @@ NOT_RUN = {
     "harness ab": "trains sixteen runs; one has an environment of its own",
     "harness bisect": "needs a repository with these revisions",
     "harness import": "needs weights of another program",
+    "harness plan mid --device cpu --from": "needs a run of more steps than are trained here",
     "harness doctor": "fails where the machine lacks something",
 }
 FILLED = {

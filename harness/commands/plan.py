@@ -41,8 +41,10 @@ class Days(click.ParamType):
 @click.option("--devices", type=click.IntRange(1, 4096), default=1, show_default=True,
               help="Of them, on each node.")
 @click.option("--nodes", type=click.IntRange(1, 1024), default=1, show_default=True)
-@click.option("--target", type=Days(), help="In place of --devices: be done in this time (3d, 12h).")
-@click.option("--price", type=click.FloatRange(0, min_open=True), help="Of one device for an hour.")
+@click.option("--target", type=Days(),
+              help="In place of --devices: be done in this time (3d, 12h).")
+@click.option("--price", type=click.FloatRange(0, min_open=True),
+              help="Of one device for an hour.")
 @directory_option("--from", "run", help="A run whose measured speed is taken.")
 @overrides_option
 @json_option
@@ -99,7 +101,8 @@ def lines(made: dict[str, Any]) -> list[str]:
         f"on disk        {_bytes(made['checkpoints_bytes'])} at most, "
         f"{_bytes(made['checkpoint_bytes'])} a checkpoint",
         f"by             {made['rate']}", "",
-        f"{'devices':>7} {'micro-batch':>11} {'memory':>9} {'fits':>5} {'images/s':>15} {'days':>15}",
+        f"{'devices':>7} {'micro-batch':>11} {'memory':>9} {'fits':>5} {'images/s':>15} "
+        f"{'days':>15}",
     ]
     for one in made["table"]:
         found.append(

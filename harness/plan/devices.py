@@ -44,7 +44,7 @@ class Device:
 
 # Memory and its bandwidth as the data sheets have them. Links one way: half of NVLink's total;
 # PCIe 3, 4, 5 x16 at 12, 24 and 48 GB/s, which is what copies reach of 16, 32 and 64.
-_GPUS = (
+GPUS = (
     Device("v100", "Tesla V100-SXM2-32GB", 32 * GB, 900 * GB, 150 * GB),
     Device("t4", "Tesla T4", 16 * GB, 320 * GB, 12 * GB),
     Device("a10", "NVIDIA A10", 24 * GB, 600 * GB, 24 * GB),
@@ -59,7 +59,7 @@ _GPUS = (
     Device("rtx4090", "NVIDIA GeForce RTX 4090", 24 * GB, 1_008 * GB, 24 * GB),
     Device("rtx5090", "NVIDIA GeForce RTX 5090", 32 * GB, 1_792 * GB, 48 * GB),
 )
-KEYS = (*(gpu.key for gpu in _GPUS), "cpu")
+KEYS = (*(gpu.key for gpu in GPUS), "cpu")
 
 
 def find(key: str) -> Device:
@@ -71,7 +71,7 @@ def find(key: str) -> Device:
         memory = min(physical, container_limits.memory())
         # Two channels of DDR4 at the least; workers on one machine share them.
         return Device("cpu", cpu_name(), memory, 20 * GB, 10 * GB)
-    return next(gpu for gpu in _GPUS if gpu.key == key)
+    return next(gpu for gpu in GPUS if gpu.key == key)
 
 
 def _product_rate(size: int = 1024, seconds: float = 0.25) -> float:

@@ -14,12 +14,14 @@ from typing import Any
 from harness.configs import Config
 from reports.tables import flops
 
-# What is alive beside: gradients of activations on their way back, results not yet let go. In
-# widths, a block's worth; and what allocators hold and do not use, a share of the activations.
+# On a GPU what passes through as well: gradients on their way back, in widths, a block's worth.
 _PASSING = 16.0
-_UNUSED = 0.0
-# Libraries' own workspace and code on a GPU: CUDA's context, cuDNN's and cuBLAS's scratch.
-GPU_WORKSPACE = 1.0e9
+# CUDA's context, cuDNN's and cuBLAS's scratch.
+_GPU_WORKSPACE = 1.0e9
+# On a CPU the process with its libraries, and what malloc holds and does not use: freed memory is
+# kept (`paddle_env`), in pieces. Fitted to the table of docs/planning.md: bytes in all, a byte of
+# activations, a parameter.
+_PROCESS, _HEAP = 0.42e9, (0.03e9, 0.16, 1.3)
 
 
 def parts(
@@ -41,13 +43,14 @@ def parts(
     }
     if half and not pure:
         found["weights"] += 2 * count  # O1's half-precision copies, kept within a step
-    if not on_cpu:
-        found["workspace"] = GPU_WORKSPACE
-    return found
+    if on_cpu:
+        heap = _HEAP[0] + _HEAP[1] * found["activations"] + _HEAP[2] * count
+        return {**found, "heap": heap, "process": _PROCESS}
+    return {**found, "workspace": _GPU_WORKSPACE}
 
 
 def activations(config: Config, *, on_cpu: bool) -> float:
-    """Bytes a sample at the end of the forward pass, with what is passing through."""
+    """Bytes a sample at the end of the forward pass."""
     model, train = config.model.model_dump(), config.train
     shape = flops.shape(model)
     width = shape.tokens * shape.width
@@ -60,7 +63,7 @@ def activations(config: Config, *, on_cpu: bool) -> float:
     else:
         numbers = shape.blocks * kept + shape.skips * joined
     size = 2 if train.precision != "fp32" else 4
-    return size * ((1 + _UNUSED) * numbers + _PASSING * width)
+    return size * (numbers if on_cpu else numbers + _PASSING * width)
 
 
 def _gradient_copies(config: Config, micro_batch: int, devices: int) -> float:

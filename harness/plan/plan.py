@@ -123,30 +123,31 @@ def make(
     if target is not None:
         devices = enough(config, device, rate, target)
         nodes = -(-devices // 8)
-    if devices % nodes:
-        raise UsageError(f"{devices} devices are not the same number on each of {nodes} nodes")
+    if device.is_cpu and devices > nodes:
+        raise UsageError("several workers on one CPU share it", remedy="leave --devices at 1")
     changed, found = settle(config, device, rate, devices=devices, nodes=nodes)
     train = config.train
-    evaluations = [
-        (train.max_steps // train.eval_steps if train.eval_steps else 0) + train.eval_at_start,
-        protocols.get(config.eval.train_protocol),
-    ]
+    evaluations = train.max_steps // train.eval_steps if train.eval_steps else 0
+    evaluations += train.eval_at_start
     on_the_way, final = (
-        speed.evaluation_seconds(config, protocol, rate, devices=devices)
-        for protocol in (evaluations[1], protocols.get(config.eval.protocol))
+        speed.evaluation_seconds(config, protocols.get(name), rate, devices=devices)
+        for name in (config.eval.train_protocol, config.eval.protocol)
     )
-    measured = tuple(evaluations[0] * one / _DAY for one in on_the_way)
-    days = tuple(a + b for a, b in zip(found.days, measured, strict=True))
+    days = tuple(
+        training + evaluations * evaluating / _DAY
+        for training, evaluating in zip(found.days, on_the_way, strict=True)
+    )
     hours = tuple(24 * devices * one for one in days)
+    model = config.model.model_dump()
+    asked = min(train.micro_batch_size, train.global_batch_size // devices)
     return {
         "config": config.name, "device": device.name, "devices": devices, "nodes": nodes,
-        "memory_of_device": device.memory, "parameters": flops.parameters(config.model.model_dump()),
-        "as_pinned": (changed.train == train and found.micro_batch == min(
-            train.micro_batch_size, train.global_batch_size // devices)),
+        "memory_of_device": device.memory, "parameters": flops.parameters(model),
+        "as_pinned": changed.train == train and found.micro_batch == asked,
         "choice": {**asdict(found), "bytes": found.bytes},
         "steps": train.max_steps, "days": days, "device_hours": hours,
         "cost": tuple(price * one for one in hours) if price is not None else None,
-        "evaluations": evaluations[0], "evaluation_hours": tuple(s / _HOUR for s in on_the_way),
+        "evaluations": evaluations, "evaluation_hours": tuple(s / _HOUR for s in on_the_way),
         "final_evaluation_hours": tuple(s / _HOUR for s in final),
         "checkpoint_bytes": memory.of_run(config),
         "checkpoints_bytes": (train.keep_checkpoints + 1) * memory.of_run(config),

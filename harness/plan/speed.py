@@ -10,6 +10,7 @@ from eval.protocols import Protocol
 from harness import files, runs
 from harness.base.errors import DataError, UsageError
 from harness.configs import Config
+from harness.plan import devices
 from harness.plan.devices import Device
 from reports.tables import flops, gpu_peaks
 
@@ -56,7 +57,8 @@ def assumed(device: Device, precision: str) -> Rate:
     if device.is_cpu:
         # `make bench` on Intel and AMD: a step ran at 0.7 to 0.8 of MKL's rate, which is 0.9 to 2
         # of what numpy's library reaches.
-        return Rate(0.5 * peak, 1.6 * peak, f"0.5 to 1.6 of {peak / 1e9:,.0f} GFLOP/s ({arithmetic})")
+        said = f"0.5 to 1.6 of {peak / 1e9:,.0f} GFLOP/s ({arithmetic})"
+        return Rate(0.5 * peak, 1.6 * peak, said)
     share = published_share()
     return Rate(
         0.5 * share * peak, 1.3 * share * peak,
@@ -73,30 +75,26 @@ def measured(run: Path, device: Device, precision: str) -> Rate:
     found = runs.load(run)
     config = Config.model_validate(found.info["config"])
     name = str(found.info["fingerprint"]["device"])
-    speeds = [
-        line["images_per_second_per_device"] for line in found.timing()
-        if line.get("steps_timed") and files.is_number(line.get("images_per_second_per_device"))
-    ]
-    if not speeds:
+    steps = [line["step_ms"] * line.get("devices", 1) for line in found.timing()
+             if line.get("steps_timed") and files.is_number(line.get("step_ms"))]
+    if not steps:
         raise DataError(f"{run} has no timings", remedy="give a run that trained some 20 steps")
     peak = gpu_peaks.peak(name, config.train.precision)
     if device.is_cpu != (peak is None):
         raise UsageError(f"{run} ran on {name}, which says nothing of {device.name}",
                          remedy="give a run on a device of that kind")
-    seconds = 1 / statistics.median(speeds)
-    here = device if device.is_cpu else _of_name(device, name)
-    rest = update_seconds(config, here) / config.train.global_batch_size
-    rate = work(config) / max(seconds - rest, 0.2 * seconds)
+    here = next((gpu for gpu in devices.GPUS if gpu.name == name), device)
+    rate = reached(config, statistics.median(steps) / 1e3, here)
     if peak is not None:
         rate *= device.peak(precision)[0] / peak.flops
     return Rate((1 - _MARGIN) * rate, (1 + _MARGIN) * rate,
                 f"{rate / 1e9:,.0f} GFLOP/s, {run} on {name}, +-{_MARGIN:.0%}")
 
 
-def _of_name(device: Device, name: str) -> Device:
-    from harness.plan import devices
-
-    return next((gpu for gpu in devices._GPUS if gpu.name == name), device)
+def reached(config: Config, seconds: float, device: Device) -> float:
+    """FLOP/s of a device that alone takes `seconds` for a step; the update counts as memory's."""
+    computing = max(seconds - update_seconds(config, device), 0.2 * seconds)
+    return config.train.global_batch_size * work(config) / computing
 
 
 def work(config: Config) -> float:
@@ -143,7 +141,7 @@ def evaluation_seconds(
 ) -> Range:
     """Seconds of one evaluation, its samples shared by `devices`: sampling, decoding, Inception."""
     forward = flops.forward_flops(config.model.model_dump())
-    each = forward * protocol.num_inference_steps * (2 if protocol.guidance_scale != 1 else 1)
+    each = 1.0 * forward * protocol.num_inference_steps * (2 if protocol.guidance_scale != 1 else 1)
     if protocol.features == "inception":
         each += _DECODE + _INCEPTION
     whole = protocol.n_samples * each / devices

@@ -5,8 +5,7 @@ memory. Steps are timed in groups between two synchronisations; the median of th
 The ratio to the peak is the MFU: images/s over what the device's dense peak for that precision, by
 NVIDIA's data sheets (the table in `reports.tables.flops`), would allow for the model's operations
 (of `reports.tables.flops`, recomputed ones not counted); the row names the peak's arithmetic.
-Memory is what paddle's allocator gave to tensors, against the arithmetic of `bench_memory` in
-float32 (mixed precision keeps weights, moments and EMA in it).
+Memory is what paddle's allocator gave to tensors, against what `harness plan` says.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness import configs
+from harness.plan import memory
 from reports.tables import flops, gpu_peaks
-from tests.bench import bench_memory, inputs, sides
+from tests.bench import inputs, sides
 from tests.bench.options import Options
 from tests.bench.rows import Row, faster, share
 from tests.bench.worker import Worker, WorkerFailed
@@ -92,7 +92,8 @@ def _measured(options: Options, variant: Variant, sets: list[str]) -> dict:
 
 
 def _rows(variant: Variant, sets: list[str], told: dict, seconds: dict) -> Iterator[Row]:
-    section = configs.load("small", sets).model.model_dump()
+    config = configs.load("small", sets)
+    section = config.model.model_dump()
     name = f"train small, batch {variant.batch}, {variant.name}"
     rates = [variant.batch / each for each in told["seconds"]]
     first = Variant(batch=variant.batch)
@@ -104,10 +105,10 @@ def _rows(variant: Variant, sets: list[str], told: dict, seconds: dict) -> Itera
         most = peak.flops / flops.training_flops(section)
         yield share(PART, name, f"peak, {peak.arithmetic}", rates, [most] * len(rates),
                     unit="images/s")
-    expected = bench_memory.arithmetic(
-        section, variant.batch, recompute=variant.recompute, scores=variant.attention == "math"
-    )
-    yield share(PART, f"{name}: memory", "arithmetic, fp32", [told["bytes"]], [expected], unit="B")
+    expected = memory.parts(config, variant.batch)
+    del expected["workspace"]
+    said = memory.total(expected)
+    yield share(PART, f"{name}: memory", "plan", [told["bytes"]], [said], unit="B")
 
 
 class Device:
