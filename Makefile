@@ -27,7 +27,7 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              2>/dev/null && echo $$p && break; done)
 UV      := $(BIN)/uv --no-config
 
-.PHONY: install browser slurm demo nightly test test-paddle test-slow test-faults \
+.PHONY: install browser slurm demo acceptance nightly test test-paddle test-slow test-faults \
         test-gpu-build bench lint docs-cli lock clean
 
 install: $(STAMP)
@@ -69,6 +69,10 @@ demo: $(STAMP)
 	$(BIN)/harness train digits_tiny --data demo/digits --output-dir demo/runs/digits_tiny
 	$(BIN)/harness train digits_tiny_deep --data demo/digits --output-dir demo/runs/digits_tiny_deep
 	@$(BIN)/harness report demo/runs/digits_tiny demo/runs/digits_tiny_deep -o demo/report
+
+# Everything that a machine with GPUs has to show; ACCEPTANCE=--rehearse goes the way on a CPU.
+acceptance: $(STAMP)
+	$(BIN)/harness acceptance -o acceptance $(ACCEPTANCE)
 
 # A night's benchmark and its gate; `make nightly NIGHTLY=--smoke` goes the way on a CPU.
 nightly: $(STAMP)

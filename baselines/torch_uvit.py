@@ -7,7 +7,8 @@ paddle never share a process: run it as `python -m baselines.torch_uvit IN.npz O
 IN.npz holds `model` (the model's keyword arguments as JSON), `x` [B, C, H, W] noisy latents,
 `timesteps` [B], `context` [B, T, clip_dim], `target` [B, C, H, W], and the weights as
 `weight/NAME`. OUT.npz gets `sample`, `loss` (mean squared error to the target) and `grad/NAME`;
-with `steps` in IN.npz (a number), `losses` [steps] of as many AdamW steps on that same batch.
+with `steps` in IN.npz (a number), `losses` and `seconds` [steps] of as many AdamW steps on that
+batch, on the `device` that is named there.
 With `lr` [n] in IN.npz it is trained instead, for n steps at those rates, on batches that it finds
 under `latents`, `noise`, `timesteps` and `context` ([n, B, ...]), and OUT.npz gets their `losses`
 and the weights' average as `ema/NAME`.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 
 import numpy as np
 import torch
@@ -221,15 +223,20 @@ def main(source: str, target: str) -> None:
     out.update({f"grad/{name}": grad.numpy().copy() for name, grad in gradients.items()})
     if "steps" in given:
         # lr, betas and weight decay of the U-ViT authors' COCO configuration
+        device = str(given.get("device", "cpu"))
+        model.to(device)
+        x, timesteps, context, wanted = (t.to(device) for t in (x, timesteps, context, wanted))
         optimizer = torch.optim.AdamW(model.parameters(), 2e-4, (0.9, 0.9), 1e-8, 0.03)
-        losses = []
+        losses, seconds = [], []
         for _ in range(int(given["steps"])):
+            began = time.perf_counter()
             optimizer.zero_grad()
             loss = F.mse_loss(model(x, timesteps, context), wanted)
             loss.backward()
             optimizer.step()
-            losses.append(loss.item())
-        out["losses"] = np.array(losses, dtype=np.float64)
+            losses.append(loss.item())  # waits for the device
+            seconds.append(time.perf_counter() - began)
+        out["losses"], out["seconds"] = (np.array(one, np.float64) for one in (losses, seconds))
     np.savez(target, **out)
 
 

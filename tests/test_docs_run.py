@@ -32,6 +32,7 @@ NOT_RUN = {
     "harness bisect": "needs a repository with these revisions",
     "harness import": "needs weights of another program",
     "harness plan mid --device cpu --from": "needs a run of more steps than are trained here",
+    "harness acceptance": "needs a GPU; its rehearsal has a test of its own",
     "harness doctor": "fails where the machine lacks something",
 }
 FILLED = {

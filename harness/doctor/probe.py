@@ -1,5 +1,8 @@
 """Which of the harness's promises hold with the Paddle that is installed, each with a figure.
 
+`CHECKS` are those that take a minute; `harness.doctor.acceptance` has the others, for a device that
+is to be accepted. Each check stands alone, in a `Lab`: how much is done, and where it is left.
+
 Everything is computed in processes of their own, by the commands that users give where there is
 one, so that a Paddle that dies says what it died of and the other promises are still looked at.
 """
@@ -9,15 +12,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from baselines import torch_peer
-from harness import runs
+from harness import configs, runs
 from harness.base import seeds
 from harness.base.errors import HarnessError
 from harness.cells import run_cells as cells
@@ -25,7 +29,6 @@ from harness.cells.run_cells import Cell
 from harness.distributed import child_commands
 from harness.reproduction import diff
 
-STEPS = 6  # of each run; half of them before the run that is stopped
 # Of the largest value of a prediction, and of a gradient's norm (tests/models/test_uvit.py).
 NETWORK, GRADIENT = 1e-5, 1e-4
 # Half precision against float32, of the loss: eight bits of bfloat16 are 4e-3.
@@ -35,13 +38,6 @@ WAYS: dict[str, dict[str, str]] = {
     "paddle": {"HARNESS_KERNELS": "paddle"},
     "static": {"HARNESS_EXECUTION": "static", "HARNESS_KERNELS": ""},
 }
-# A batch that two workers can share; each step's loss is logged.
-_SETTINGS = (
-    "train.log_steps=1", f"train.save_steps={STEPS // 2}", "train.global_batch_size=8",
-    "train.micro_batch_size=2", "train.shards=4", "train.reduction=fixed-order",
-)
-
-
 @dataclass(frozen=True)
 class Promise:
     """One line: `met` is None where it cannot be looked at on this machine (`figure` says why)."""
@@ -55,19 +51,72 @@ class Promise:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Lab:
+    """How much is done to look at a promise, and the folder that it is left in.
+
+    Runs are of `config` on random features of its shapes, for `steps` steps of `batch` images,
+    `micro_batch` at a time: as many as two devices can share.
+    """
+
+    folder: Path
+    config: str = "digits_tiny"
+    steps: int = 6
+    batch: int = 8
+    micro_batch: int = 2
+
+    @cached_property
+    def gpus(self) -> int:
+        """How many GPUs paddle computes on here."""
+        import paddle
+
+        on_gpu = paddle.device.get_device().startswith("gpu")
+        return paddle.device.cuda.device_count() if on_gpu else 0
+
+    @property
+    def data(self) -> Path:
+        """The features, which are made by the first that asks."""
+        folder = self.folder / "features"
+        if not (folder / "empty_context.npy").exists():
+            write_features(folder, configs.load(self.config).model.model_dump())
+        return folder
+
+    def cell(self, name: str, *more: str, **changes: Any) -> Cell:
+        """A run called `name` of paddle's own kernels, with the settings `more`."""
+        settings = (
+            "train.log_steps=1", f"train.save_steps={max(1, self.steps // 2)}",
+            f"train.global_batch_size={self.batch}",
+            f"train.micro_batch_size={self.micro_batch}", "train.shards=4",
+            "train.reduction=fixed-order", *more,
+        )
+        return replace(Cell(
+            self.config, self.data, self.folder / name, until=self.steps, overrides=settings,
+            arguments=("--kernels", "paddle"),
+        ), **changes)
+
+    def train(self, cell: Cell) -> runs.Run | str:
+        """The run, or what its command said last; all that it said is kept beside it."""
+        ended = cells.train(cell)
+        if not ended.code:
+            return runs.load(cell.directory)
+        log = self.folder / "said" / f"{cell.directory.name}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(ended.stderr)
+        return _died(ended.code, ended.stderr)
+
+
 def probe(folder: Path) -> Iterator[Promise]:
     """Look at each promise; about a minute on two cores. What was computed is left in `folder`."""
-    yield from _network(folder)
-    yield _saving(folder)
-    yield from _training(folder)
+    lab = Lab(folder)
+    for check in CHECKS.values():
+        yield from check(lab)
 
 
-def _network(folder: Path) -> Iterator[Promise]:
+def _network(lab: Lab) -> Iterator[Promise]:
     """Output and gradients of random weights against those of PyTorch."""
     from models.uvit import UViT
 
-    gpus = _gpus()
-
+    folder = lab.folder
     section = torch_peer.TINY
     try:
         arrays = torch_peer.lively_weights(UViT(**section))
@@ -77,7 +126,7 @@ def _network(folder: Path) -> Iterator[Promise]:
         return
     for way, variables in WAYS.items():
         name = f"network ({way})"
-        if way == "fused" and gpus:
+        if way == "fused" and lab.gpus:
             yield Promise(name, None, "there are no fused kernels for a GPU")
             continue
         found = _worker("network", folder, variables)
@@ -85,57 +134,63 @@ def _network(folder: Path) -> Iterator[Promise]:
             yield Promise(name, False, found)
             continue
         apart = np.abs(found["sample"] - wanted["sample"]).max() / np.abs(wanted["sample"]).max()
-        yield _within(f"output, {way}", float(apart), NETWORK, "of the largest value")
+        yield within(f"output, {way}", float(apart), NETWORK, "of the largest value")
         keys = [key for key in wanted if key.startswith("grad/")]
         worst = max(_norm(found[k] - wanted[k]) / _norm(wanted[k]) for k in keys)
-        yield _within(f"gradients, {way}", float(worst), GRADIENT, "of a gradient's norm")
+        yield within(f"gradients, {way}", float(worst), GRADIENT, "of a gradient's norm")
 
 
-def _saving(folder: Path) -> Promise:
-    found = _worker("saving", folder, {})
+def _saving(lab: Lab) -> Iterator[Promise]:
+    found = _worker("saving", lab.folder, {})
     if isinstance(found, str):
-        return Promise("paddle.save and load", False, found)
+        yield Promise("paddle.save and load", False, found)
+        return
     changed, count = int(found["changed"]), int(found["weights"])
-    return Promise("paddle.save and load", not changed, f"{changed} of {count} weights changed",
-                   "none")
+    yield Promise("paddle.save and load", not changed, f"{changed} of {count} weights changed",
+                  "none")
 
 
-def _training(folder: Path) -> Iterator[Promise]:
-    """Short runs of a shipped config over random features, each set against the first."""
-    cell = Cell(
-        "digits_tiny", _features(folder / "features"), folder / "first", until=STEPS,
-        overrides=_SETTINGS, arguments=("--kernels", "paddle"),
-    )
-    first = _trained(cell)
+def _bits(lab: Lab) -> Iterator[Promise]:
+    """Short runs of a shipped config, each set against the first."""
+    first = lab.train(lab.cell("first"))
     if isinstance(first, str):
         yield Promise("training", False, first)
         return
-    yield _same("same bits twice", first, replace(cell, directory=folder / "again"))
-    stopped = replace(cell, directory=folder / "resumed")
-    half = _trained(replace(stopped, until=STEPS // 2))
-    yield Promise("same bits after a stop", False, half) if isinstance(half, str) else _same(
-        "same bits after a stop", first, stopped)
-    gpus = _gpus()
-    if gpus == 1:
-        yield Promise("same bits on two devices", None, "needs a second GPU")
+    yield same(lab, "same bits twice", first, lab.cell("again"))
+    half = lab.train(lab.cell("resumed", until=lab.steps // 2))
+    yield Promise("same bits after a stop", False, half) if isinstance(half, str) else same(
+        lab, "same bits after a stop", first, lab.cell("resumed"))
+    count = max(2, lab.gpus)
+    name = f"same bits on {'two' if count == 2 else count} devices"
+    if lab.gpus == 1:
+        yield Promise(name, None, "needs a second GPU")
     else:
-        yield _same("same bits on two devices", first, replace(
-            cell, directory=folder / "two", arguments=(*cell.arguments, "--nproc", "2")))
-    for precision in ("fp16", "bf16"):
-        name = f"{precision} against fp32"
-        if not gpus:
+        cell = lab.cell("together")
+        yield same(lab, name, first, replace(
+            cell, arguments=(*cell.arguments, "--nproc", str(count))))
+
+
+def _precision(lab: Lab) -> Iterator[Promise]:
+    """Half precision's curve of the loss against float32's."""
+    kinds = [(precision, level) for precision in ("fp16", "bf16") for level in ("O1", "O2")]
+    first = lab.train(lab.cell("first")) if lab.gpus else ""
+    for precision, level in kinds:
+        name = f"{precision} {level} against fp32"
+        if not lab.gpus:
             yield Promise(name, None, "needs a GPU")
             continue
-        half = _trained(replace(
-            cell, directory=folder / precision,
-            overrides=(*_SETTINGS, f"train.precision={precision}"),
-        ))
-        yield Promise(name, False, half) if isinstance(half, str) else _within(
-            name, diff.diff(first, half)["losses"]["largest"]["relative"], HALF, "of a loss")
+        half = lab.train(lab.cell(
+            f"{precision}-{level}", f"train.precision={precision}", f"train.amp_level={level}"))
+        if isinstance(first, str) or isinstance(half, str):
+            yield Promise(name, False, first if isinstance(first, str) else str(half))
+        else:
+            apart = diff.diff(first, half)["losses"]["largest"]["relative"]
+            yield within(name, apart, HALF, f"of a loss at most, over {lab.steps} steps")
 
 
-def _same(name: str, first: runs.Run, cell: Cell) -> Promise:
-    second = _trained(cell)
+def same(lab: Lab, name: str, first: runs.Run, cell: Cell) -> Promise:
+    """Whether the cell's run has the bits of `first`."""
+    second = lab.train(cell)
     if isinstance(second, str):
         return Promise(name, False, second)
     report = diff.diff(first, second)
@@ -145,12 +200,6 @@ def _same(name: str, first: runs.Run, cell: Cell) -> Promise:
     if report["findings"]:
         figure += "; " + report["findings"][0]["what"]
     return Promise(name, report["identical"], figure, "none")
-
-
-def _trained(cell: Cell) -> runs.Run | str:
-    """The run, or what its command said last."""
-    ended = cells.train(cell)
-    return _died(ended.code, ended.stderr) if ended.code else runs.load(cell.directory)
 
 
 def _worker(what: str, folder: Path, variables: Mapping[str, str]) -> dict[str, np.ndarray] | str:
@@ -172,15 +221,8 @@ def _died(code: int, stderr: str) -> str:
     return f"ended with {code}: {last.removeprefix('harness: error: ')}"
 
 
-def _gpus() -> int:
-    """How many GPUs paddle computes on here."""
-    import paddle
-
-    on_gpu = paddle.device.get_device().startswith("gpu")
-    return paddle.device.cuda.device_count() if on_gpu else 0
-
-
-def _within(name: str, apart: float, bound: float, of: str) -> Promise:
+def within(name: str, apart: float, bound: float, of: str) -> Promise:
+    """Whether a difference stays below its bound."""
     # NaN is not within anything.
     return Promise(name, bool(apart <= bound), f"{apart:.1e} {of}", f"{bound:.0e}")
 
@@ -189,15 +231,21 @@ def _norm(array: np.ndarray) -> float:
     return float(np.linalg.norm(array.astype(np.float64)))
 
 
-def _features(folder: Path) -> Path:
-    """Random moments and contexts of the digits' shapes, in the format that training reads."""
+def write_features(folder: Path, model: dict[str, Any], count: int = 32) -> None:
+    """Random moments and contexts for a model of this section, as training reads them."""
+    side, text = model["sample_size"], (model["num_text_tokens"], model["clip_dim"])
     for split in ("train", "val"):
-        (folder / split).mkdir(parents=True)
-        for image in range(32):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        for image in range(count):
             draw = seeds.generator(0, split, image)
-            moments = draw.standard_normal((2, 8, 8), dtype=np.float32)
+            shape = (2 * model["in_channels"], side, side)
+            moments = draw.standard_normal(shape, dtype=np.float32)
             np.save(folder / split / f"{image}.npy", moments)
-            context = draw.standard_normal((12, 64), dtype=np.float32)
+            context = draw.standard_normal(text, dtype=np.float32)
             np.save(folder / split / f"{image}_0.npy", context)
-    np.save(folder / "empty_context.npy", np.zeros((12, 64), np.float32))
-    return folder
+    np.save(folder / "empty_context.npy", np.zeros(text, np.float32))
+
+
+CHECKS: dict[str, Callable[[Lab], Iterator[Promise]]] = {
+    "network": _network, "saving": _saving, "bits": _bits, "precision": _precision,
+}

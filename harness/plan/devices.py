@@ -69,8 +69,8 @@ def find(key: str) -> Device:
     if key == "cpu":
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         memory = min(physical, container_limits.memory())
-        # Two channels of DDR4 at the least; workers on one machine share them.
-        return Device("cpu", cpu_name(), memory, 20 * GB, 10 * GB)
+        # What the update reached on two cores of a server (docs/planning.md: steps of one image).
+        return Device("cpu", cpu_name(), memory, 10 * GB, 10 * GB)
     return next(gpu for gpu in GPUS if gpu.key == key)
 
 
