@@ -33,7 +33,8 @@ SHOWN = [(page.name, line) for page in PAGES for line in commands(page)]
 @pytest.mark.parametrize(("page", "line"), SHOWN, ids=[f"{p}: {c}"[:70] for p, c in SHOWN])
 def test_a_shown_command_is_taken(page, line):
     # What a batch script leaves to the scheduler and to its own arguments.
-    for text, value in (('"$@"', "digits_tiny"), ('"$SLURM_NNODES"', "2")):
+    for text, value in (('"$@"', "digits_tiny"), ('"$SLURM_NNODES"', "2"), ('"$count"', "2"),
+                        ('"$steps"', "2")):
         line = line.replace(text, value)
     arguments = shlex.split(line)[1:]
     command, context = root, click.Context(root)

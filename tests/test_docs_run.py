@@ -23,6 +23,8 @@ NOT_RUN = {
     "harness stats": "needs the Inception weights",
     "harness train small": "needs MS-COCO's features",
     'harness train "$@"': "is a line of a batch script: tests/slurm runs that",
+    'harness train "$config"': "is a line of a script: test_result_formats.py runs that",
+    'harness report "runs/$name"': "is a line of that script",
     "harness eval --fid --nproc 8": "needs eight devices",
     "harness eval nightly": "is of runs on MS-COCO",
     "harness report runs/small": "is of runs on MS-COCO",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _LINE_EVERY = 15.0  # seconds between lines when stderr is not a terminal
@@ -48,11 +48,11 @@ class Progress:
         elif self._done > self._told:
             self._line()
 
-    def advance(self, count: int = 1, **shown: Any) -> None:
+    def advance(self, count: int = 1, shown: Mapping[str, str] | None = None) -> None:
         """`count` more units are done; `shown` are figures to print beside the bar."""
         self._done += count
         if shown:
-            self._postfix = " ".join(f"{key} {value}" for key, value in shown.items())
+            self._postfix = " ".join(f"{key}: {value}" for key, value in shown.items())
         if self._bar is not None:
             self._bar.set_postfix_str(self._postfix, refresh=False)
             self._bar.update(count)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from harness.base import kernel_choice
-from harness.commands.options import directory_option, file_option, json_option
+from harness.commands.options import directory_option, file_option, format_option, json_option
 
 
 @click.command("check")
@@ -25,34 +25,40 @@ from harness.commands.options import directory_option, file_option, json_option
     help="Compare nothing unless runs and baseline are of these kernels.  [default: of the same]",
 )
 @json_option
+@format_option
 @file_option("--junit", help="Write the verdicts as JUnit XML.")
 @click.option("--github", is_flag=True, help="Write a step summary and annotations for GitHub.")
 def command(
     runs_: tuple[str, ...], name: str, folder: Path | None, require_bits: bool,
-    kernels: str | None, as_json: bool, junit: Path | None, github: bool,
+    kernels: str | None, as_json: bool, form: str | None, junit: Path | None, github: bool,
 ) -> None:
     """Compare RUNs of one config with a baseline; exit 0 only if nothing is worse.
 
     Per metric: better, same, worse, inconclusive (the machine was too noisy: run again and give
     all runs), not comparable, or missing. Anything but better and same exits 3.
     """
-    from baselines import check_output, gate, record
+    from baselines import check_output, gate, record, result_formats
     from baselines import junit as junit_output
     from harness import files, runs
     from harness.base.errors import GateFailed
 
     baseline = record.load(name, folder=folder or record.FOLDER)
-    report = gate.check(
-        runs.find(runs_), baseline, require_bits=require_bits, kernels=kernels
-    )
-    document, table = check_output.document, check_output.table
-    click.echo(json.dumps(document(report), indent=2) if as_json else table(report))
+    found = runs.find(runs_)
+    report = gate.check(found, baseline, require_bits=require_bits, kernels=kernels)
+    if form == "junit":
+        click.echo(junit_output.document([report]), nl=False)
+    elif form is not None:
+        click.echo(result_formats.document(found, form), nl=False)
+    elif as_json:
+        click.echo(json.dumps(check_output.document(report), indent=2))
+    else:
+        click.echo(check_output.table(report))
     if junit is not None:
         with files.writing(junit):
             files.atomic_write_bytes(junit, junit_output.document([report]))
     if github:
         _github(check_output.markdown(report), check_output.github_lines(report))
-    if (record_command := check_output.rerecord(report)) and not as_json:
+    if (record_command := check_output.rerecord(report)) and not (as_json or form):
         click.echo(f"improved; to make this the baseline: {record_command}")
     if report.outcome == "inconclusive":
         raise GateFailed(

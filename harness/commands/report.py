@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from harness.base.wording import counted
-from harness.commands.options import directory_option
+from harness.commands.options import directory_option, format_option
 
 
 @click.command("report")
@@ -24,10 +24,11 @@ from harness.commands.options import directory_option
     "--price", type=click.FloatRange(0, 1e6), metavar="USD",
     help="Of one device for one hour: adds projected cost.",
 )
+@format_option
 @directory_option("--history", help="Earlier nights, one folder each: draws figures over nights.")
 def command(
     runs: tuple[Path, ...], output_dir: Path, reference: str | None, price: float | None,
-    history: Path | None,
+    form: str | None, history: Path | None,
 ) -> None:
     """Compare RUNs (default: every run under runs/) in HTML, Markdown and CSV.
 
@@ -42,5 +43,10 @@ def command(
     more = f" and {len(chosen) - 12} more" if len(chosen) > 12 else ""
     count = counted(len(chosen), "run")
     print(f"report over {count}: {names}{more}", file=sys.stderr)
+    if form is not None:
+        from baselines import result_formats
+
+        click.echo(result_formats.document(chosen, form), nl=False)
+        return
     report = build.build(chosen, reference=reference, price=price, history=history)
     click.echo(str(build.write(build.contents(report), output_dir)))

@@ -31,6 +31,7 @@ class RunLog:
         if world.leads:
             self._open(run, keep_through)
         self._watch = conditions.Watch(conditions.here(), self.chrono.paused)
+        self.shown: dict[str, str] = {}  # the speed, as PaddlePaddle's robots look for it in a log
 
     def _open(self, run: runs.Run, keep_through: int) -> None:
         self._metrics = runs.Lines(run.metrics_file, keep_through=keep_through)
@@ -46,6 +47,8 @@ class RunLog:
         if step != 1 and step % train.log_steps and step != train.max_steps:
             return
         timing = measure.of_job(measure.snapshot(self.chrono), self._world)
+        if speed := timing["images_per_second"]:
+            self.shown = {"ips": f"{speed:.2f} images/s"}
         timing |= conditions.of_job(self._watch.lap(), self._world)
         if self._metrics is None or self._timing is None:
             return

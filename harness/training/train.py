@@ -182,7 +182,7 @@ def _loop(
                 stop.asked = stop.asked or stopping
                 log.chrono.step_done()
                 log.step(trainer.step, loss)
-                progress.advance(loss=f"{loss:.4f}")
+                progress.advance(shown={"loss": f"{loss:.4f}", **log.shown})
                 with log.chrono.pause(), progress.pause():
                     # Several processes leave a step together: one that heard of a signal after
                     # they agreed tells the others in the next.

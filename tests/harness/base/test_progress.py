@@ -7,10 +7,10 @@ from harness.base.progress import Progress
 def test_without_a_terminal_lines_come_now_and_then(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_LINE_EVERY", 0.0)
     with Progress(10, "work", start=4, unit="image") as bar:
-        bar.advance(2, loss="0.5")
+        bar.advance(2, {"loss": "0.5"})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("work: 6/10 image, ")
-    assert lines[0].endswith("left loss 0.5")
+    assert lines[0].endswith("left loss: 0.5")
 
 
 def test_a_pause_is_not_in_the_rate(capsys):
