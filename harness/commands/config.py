@@ -1,17 +1,23 @@
-"""`harness config`: list, show and validate configs."""
+"""`harness config`: list, show, compare, begin and validate configs."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
-from harness.commands.options import config_argument, json_option, overrides_option
+from harness.commands.options import (
+    ConfigName,
+    config_argument,
+    json_option,
+    overrides_option,
+)
 
 
 @click.group("config")
 def command() -> None:
-    """List, show and validate configs."""
+    """List, show, compare, begin and validate configs."""
 
 
 @command.command("list")
@@ -67,3 +73,46 @@ def validate(config: str, overrides: tuple[str, ...]) -> None:
         except UsageError as error:
             raise UsageError(f"eval.{key}: {error.message}", remedy=error.remedy) from None
     click.echo(f"{loaded.name}: valid, digest {configs.digest(loaded)}")
+
+
+@command.command()
+@click.argument("a", type=ConfigName(), metavar="A")
+@click.argument("b", type=ConfigName(), metavar="B")
+@json_option
+def diff(a: str, b: str, as_json: bool) -> None:
+    """Values that differ between configs A and B, defaults filled in."""
+    from harness import configs
+
+    found = configs.differences(*(configs.resolved(configs.load(one)) for one in (a, b)))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    width = max(map(len, found), default=0)
+    for key, (before, after) in found.items():
+        click.echo(f"{key:<{width}}  {before} -> {after}")
+
+
+@command.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.toml")
+@click.option("--like", "model", type=ConfigName(), default="small", show_default=True,
+              help="The config to begin from.")
+def init(path: Path, model: str) -> None:
+    """Write a config of your own, with what each value may be beside it."""
+    from harness import configs, files
+    from harness.base.errors import UsageError
+
+    if path.exists():
+        raise UsageError(f"{path} exists", remedy="name another file")
+    text = configs.commented(configs.load(model), name=path.stem)
+    configs.parse(text.encode(), source=str(path))
+    with files.writing(path):
+        files.atomic_write_bytes(path, text.encode())
+    click.echo(str(path))
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON schema of configs, for editors."""
+    from harness.configs.schema import Config
+
+    click.echo(json.dumps(Config.model_json_schema(), indent=2))

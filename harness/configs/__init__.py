@@ -5,6 +5,7 @@ inheritance: what a file leaves out takes the schema's default, and
 `harness config show` prints the complete, resolved form.
 """
 
+from harness.configs.commented import commented
 from harness.configs.load import (
     describe,
     differences,
@@ -20,6 +21,7 @@ from harness.configs.schema import Config
 
 __all__ = [
     "Config",
+    "commented",
     "describe",
     "differences",
     "digest",
