@@ -18,6 +18,7 @@ COMMANDS = {
     "verify": ("harness.commands.verify", "Re-run part of a run; does it come out the same?"),
     "diff": ("harness.commands.diff", "What differs between two runs, and from which step on."),
     "eval": ("harness.commands.eval", "Sample from a run's EMA weights and measure (FID)."),
+    "runs": ("harness.commands.runs", "What runs there are, and how far; make room."),
     "report": ("harness.commands.report", "Compare runs: throughput, memory, quality."),
     "import": ("harness.commands.import_", "Make a run from weights trained elsewhere."),
     "export": ("harness.commands.export", "Write a run as a ppdiffusers pipeline's folder."),
