@@ -108,6 +108,23 @@ def rows(text):
     return [[cell.strip() for cell in line.split(" | ")] for line in lines]
 
 
+def test_the_chinese_readme_keeps_step():
+    """Commands, headings, links and the tables' figures are those of README.md."""
+    ours, theirs = (path.read_text() for path in (README, ROOT / "README.zh.md"))
+
+    def shape(text):
+        blocks = re.findall(r"^ {4}(.*?)(?: {2,}.*)?$", text, re.M)
+        links = re.findall(r"\]\(([^)]*)\)", text)
+        # What is not translated in a table: names, commands, numbers.
+        cells = [[cell for cell in row if re.match(r"^[`\d]", cell)] for row in rows(text)]
+        levels = re.findall(r"^#+", text, re.M)
+        return levels, blocks, sorted(links)[1:], [row for row in cells if row], len(rows(text))
+
+    english = shape(ours.replace("README.zh.md", ""))
+    for one, other in zip(english, shape(theirs.replace("README.md", "")), strict=True):
+        assert one == other
+
+
 def test_every_link_leads_somewhere():
     for page in (*PAGES, ROOT / "CHANGELOG.md"):
         for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", page.read_text()):
