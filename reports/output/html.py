@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -12,48 +11,15 @@ import jinja2
 import pandas as pd
 
 from harness.base.wording import counted
-from reports.output import markdown, number_formats, page_charts, sample_grids
+from reports.output import glance, markdown, number_formats, page_charts, sample_grids
+from reports.output.page_tables import Cell, Head, Table, sort_key
 from reports.reading import figure_protocols
-from reports.tables import comparability, history
+from reports.tables import history
 from reports.tables.columns import Column
 from reports.tables.report import Report
 
 _MOST_ROWS = 500  # of a table in the page; CSV has them all
 _FEW_RUNS = 8  # up to here, what differs is shown with one column a run
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One table cell: what is shown, what it sorts by, and a second, quieter line."""
-
-    shown: str
-    sort: float | str
-    under: str = ""
-    tip: str = ""
-    tone: str = ""  # better, worse, apart
-
-
-@dataclass(frozen=True)
-class Head:
-    """A column's heading. `number`: right-aligned, sorts as a number."""
-
-    text: str
-    tip: str = ""
-    number: bool = False
-    group: str = ""
-    under: str = ""
-
-
-@dataclass
-class Table:
-    """A sortable, filterable table of the page."""
-
-    key: str
-    heads: list[Head]
-    rows: list[list[Cell]]
-    left_out: int = 0
-    apart: bool = False  # greyed
-    groups: list[tuple[str, int]] = field(default_factory=list)
 
 
 def page(report: Report) -> str:
@@ -65,6 +31,7 @@ def page(report: Report) -> str:
     labels = [r.label for r in report.records]
     shown = sample_grids.for_page(sample_grids.find(report.records), labels)
     curve_charts, scatters = page_charts.curve_charts(report), page_charts.scatter_charts(report)
+    frontier = glance.frontier(report, scatters)
     nights = history_charts(report.history) if report.history else []
     data = {
         "charts": [*curve_charts, *scatters, *nights],
@@ -72,10 +39,11 @@ def page(report: Report) -> str:
     }
     return environment.get_template("report.html").render(
         report=report,
-        facts=facts(report),
+        glance=glance.table(report), frontier=frontier,
         comparison=comparison(report),
         tables=_tables(report),
-        curves=curve_charts, scatters=scatters, nights=nights, grids=shown,
+        curves=curve_charts, nights=nights, grids=shown,
+        scatters=[chart for chart in scatters if chart is not frontier],
         css=_asset("report.css"), script=_asset("report.js"), plotly=_plotly(),
         data=_json(data),
     )  # fmt: skip
@@ -128,7 +96,7 @@ def _figure(row: pd.Series, column: Column, ratio: Any, reason: str) -> Cell:
     elif reason:
         under += f"{' · ' if under else ''}not like for like"
         tip, tone = reason, "apart"
-    return Cell(shown, _sort(value), under, tip, tone)
+    return Cell(shown, sort_key(value), under, tip, tone)
 
 
 def _group(column: Column) -> str:
@@ -180,36 +148,10 @@ def plain(name: str, frame: pd.DataFrame, columns: list[Column]) -> Table:
     values = frame.head(_MOST_ROWS).to_numpy(dtype=object)
     heads = [Head(markdown.heading(c), "", markdown.numeric(c)) for c in frame]
     rows = [
-        [Cell(text, _sort(value)) for text, value in zip(texts, row, strict=True)]
+        [Cell(text, sort_key(value)) for text, value in zip(texts, row, strict=True)]
         for texts, row in zip(written.to_numpy(dtype=object), values, strict=True)
     ]
     return Table(name, heads, rows, max(0, len(frame) - _MOST_ROWS))
-
-
-def facts(report: Report) -> list[tuple[str, str, str]]:
-    """(what, figure, run): the best of the runs that are like for like with the reference."""
-    table = report.tables["comparison"].set_index("run")
-    quality = [c for c in report.columns if figure_protocols.is_headline(c.metric) and c.better]
-    wanted = ["images_per_second", "peak_device_bytes", "peak_host_bytes"]
-    names = {"images_per_second": "Fastest", "peak_device_bytes": "Least device memory",
-             "peak_host_bytes": "Least host memory"}  # fmt: skip
-    chosen = [c for c in report.columns if c.key in wanted]
-    if table["peak_device_bytes"].notna().any():
-        chosen = [c for c in chosen if c.key != "peak_host_bytes"]
-    found = []
-    for column in [*chosen, *quality[:2]]:
-        alike = [
-            r.label for r in report.records
-            if pd.notna(table.at[r.label, column.key])
-            and not comparability.reasons(r, report.reference, column)
-        ]  # fmt: skip
-        if alike:
-            values = table.loc[alike, column.key].astype(float)
-            best = values.idxmax() if column.better > 0 else values.idxmin()
-            unit = " images/s" if column.key == "images_per_second" else ""
-            title = names.get(column.key, f"Best {column.heading}")
-            found.append((title, number_formats.text(values[best], column.kind) + unit, str(best)))
-    return found
 
 
 def history_charts(nights: history.History) -> list[dict[str, Any]]:
@@ -232,14 +174,6 @@ def history_charts(nights: history.History) -> list[dict[str, Any]]:
             "note": "Diamonds: the first night of a new level.", "legend": len(lines) <= 12,
         })  # fmt: skip
     return made
-
-
-def _sort(value: Any) -> float | str:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool | str):
-        return str(value)
-    return float(value) if isinstance(value, int | float) or hasattr(value, "item") else str(value)
 
 
 def _asset(name: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -97,8 +99,21 @@ def test_both_themes_and_a_phone_show_everything_without_sideways_scrolling(
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
     assert dark == (scheme == "dark")
     assert page.eval_on_selector_all("figure.chart .scatterlayer path", "paths => paths.length")
+    # The first screen: all three figures of each run, and nothing of them to scroll to.
+    table = "document.querySelector('#glance .scroll')"
+    assert page.evaluate(f"{table}.scrollWidth <= {table}.clientWidth")
     page.evaluate("scrollTo(0, 0)")
-    page.screenshot(path=tmp_path / f"report-{scheme}-{width}.png", full_page=True)
+    folder = Path(os.environ.get("HARNESS_SCREENSHOTS", tmp_path))
+    page.screenshot(path=folder / f"report-{scheme}-{width}.png", full_page=True)
+
+
+@needs_chromium
+def test_sections_fold(opened):
+    page = opened().page
+    table = page.locator("#comparison table")
+    assert table.is_visible()
+    page.click("#comparison summary")
+    assert not table.is_visible()
 
 
 @needs_chromium
