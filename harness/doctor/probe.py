@@ -184,7 +184,8 @@ def _precision(lab: Lab) -> Iterator[Promise]:
         if isinstance(first, str) or isinstance(half, str):
             yield Promise(name, False, first if isinstance(first, str) else str(half))
         else:
-            apart = diff.diff(first, half)["losses"]["largest"]["relative"]
+            largest = diff.diff(first, half)["losses"]["largest"]
+            apart = largest["relative"] if largest else 0.0
             yield within(name, apart, HALF, f"of a loss at most, over {lab.steps} steps")
 
 

@@ -1,6 +1,7 @@
 """`harness acceptance --rehearse`, the whole way once; and ten faults that it must find."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from baselines import metrics, torch_peer
 from harness.doctor import acceptance, acceptance_page, examine, probe
 from harness.doctor.findings import Finding
+from tests.baselines import made
 from tests.command import assert_one_line_error, harness
 
 
@@ -39,7 +41,7 @@ def test_the_rehearsal_meets_every_promise(rehearsed):
         "output, fused", "gradients, paddle", "output, static", "paddle.save and load",
         "same bits twice", "same bits after a stop", "same bits on two devices",
         "recompute leaves the bits", "memory", "memory, recompute", "step beside PyTorch's",
-        "evaluation", "a sixth run passes the baseline", "100% slower is found",
+        "evaluation", "a sixth run passes the baseline", "300% slower is found",
     }
     assert not document["said"] and document["fingerprint"]["package.numpy"]
     page = (folder / "acceptance.html").read_text()
@@ -139,10 +141,10 @@ def test_6_more_memory_than_planned(lab, monkeypatch):
 
 
 def test_7_a_wrong_bound_of_the_gate(lab, monkeypatch):
-    """One that lets a step take twice as long."""
+    """One that lets a step take as long as it likes."""
     monkeypatch.setitem(metrics.METRICS, "throughput", replace(
-        metrics.METRICS["throughput"], minimum=3.0))
-    assert set(broken(acceptance.ALL["gate"], lab)) == {"100% slower is found"}
+        metrics.METRICS["throughput"], minimum=5.0))
+    assert set(broken(acceptance.ALL["gate"], lab)) == {"300% slower is found"}
 
 
 def test_8_weights_that_saving_changes(lab, monkeypatch):
@@ -171,3 +173,31 @@ def test_10_a_check_that_raises_keeps_its_traceback(lab, tmp_path):
     assert "in raising" in document["said"]["speed-traceback.txt"]
     page = acceptance_page.page(document)["acceptance.html"].decode()
     assert "NOT MET" in page and "in raising" in page
+
+
+def test_on_gpus_every_check_has_its_lines(lab, tmp_path, monkeypatch):
+    """Which of them there are on a machine with two, whose runs are stood in for."""
+    stand_in = shutil.copytree(lab.folder / "first", tmp_path / "first")
+    shutil.copytree(stand_in, tmp_path / "together")
+    for run in (stand_in, tmp_path / "together"):
+        made.edit_lines(run / "timing.jsonl", lambda line: {
+            **line, "peak_device_bytes": 10**6, "steps_timed": 1, "step_ms": 5.0})
+        stack = probe.runs.load(run).info["fingerprint"]
+        made.edit_json(run / "run.json", fingerprint={
+            **stack, "device": "NVIDIA A100-SXM4-80GB"})
+    on_gpus = replace(lab, folder=tmp_path, memory=1e9)
+    on_gpus.__dict__["gpus"] = 2
+    monkeypatch.setattr(probe.Lab, "train", lambda self, cell: probe.runs.load(stand_in))
+    monkeypatch.setattr(acceptance, "torch_seconds", lambda *_: 0.005)
+    found = {
+        one.name: one.met for name in ("precision", "ways", "memory", "speed")
+        for one in acceptance.ALL[name](on_gpus)
+    }
+    kinds = [f"{precision} {level} against fp32" for precision in ("fp16", "bf16")
+             for level in ("O1", "O2")]
+    assert found == dict.fromkeys([
+        *kinds, "recompute leaves the bits", "memory-efficient attention", "memory",
+        "memory, recompute", "step beside PyTorch's", "MFU"], True) | {
+        "cost of several devices": False}  # both took as long
+    (bits,) = (one for one in probe.CHECKS["bits"](on_gpus) if "devices" in one.name)
+    assert bits.name == "same bits on two devices" and bits.met
