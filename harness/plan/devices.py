@@ -70,7 +70,7 @@ def find(key: str) -> Device:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         memory = min(physical, container_limits.memory())
         # What the update reached on two cores of a server (docs/planning.md: steps of one image).
-        return Device("cpu", cpu_name(), memory, 10 * GB, 10 * GB)
+        return Device("cpu", cpu_name(), memory, 14 * GB, 10 * GB)
     return next(gpu for gpu in GPUS if gpu.key == key)
 
 
