@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -30,7 +31,9 @@ _SHORT = (
 def locked() -> list[str]:
     """Names in the default stack's lock, sorted, less those that this Python does not need."""
     names = set(re.findall(r"^([A-Za-z0-9._-]+)==", LOCK.read_text(), re.M))
-    return sorted(name for name in names if next(metadata.Distribution.discover(name=name), None))
+    here = [sysconfig.get_path("purelib")]  # sys.path may hold what setuptools has vendored
+    return sorted(
+        name for name in names if next(metadata.distributions(name=name, path=here), None))
 
 
 def licence(package: str) -> str:

@@ -33,7 +33,7 @@ from reports.tables import flops, gpu_peaks
 
 SCHEMA = 1
 BASELINE_RUNS = 5
-# Every step is followed by a sleep of SHARE of what it took: planted by way of PYTHONPATH.
+# Every step is followed by a sleep of so many SECONDS: planted by way of PYTHONPATH.
 _SLOWER = """
 import os
 import time
@@ -44,10 +44,8 @@ _done = Chrono.step_done
 
 
 def step_done(self):
-    now = time.perf_counter()
-    time.sleep(float(os.environ["SHARE"]) * (now - getattr(self, "_ended", now)))
+    time.sleep(float(os.environ["SECONDS"]))
     _done(self)
-    self._ended = time.perf_counter()
 
 
 Chrono.step_done = step_done
@@ -64,7 +62,7 @@ class Depth(Lab):
     """
 
     timed: int = 12
-    slower: float = 3.0  # found on a machine that does much else at the same time
+    slower: float = 5.0  # found on a machine that does much else at the same time
     beside_torch: float = 0.1
     memory: float = 0.5
     evaluated: int = 20  # samples
@@ -209,16 +207,18 @@ def _gate(lab: Depth) -> Iterator[Promise]:
     plant.mkdir(exist_ok=True)
     (plant / "sitecustomize.py").write_text(_SLOWER)
 
-    def cell(name: str, share: float) -> cells.Cell:
+    def cell(name: str, seconds: float) -> cells.Cell:
         return lab.cell(name, f"train.save_steps={lab.timed}", until=lab.timed,
-                        environment={"PYTHONPATH": str(plant), "SHARE": str(share)})
+                        environment={"PYTHONPATH": str(plant), "SECONDS": str(seconds)})
 
     made: dict[str, list[runs.Run]] = {"good": [], "slow": []}
     for number in range(BASELINE_RUNS + 1):
-        for kind, share in (("good", 0.0), ("slow", lab.slower)):
+        for kind in made:
             if kind == "slow" and number == BASELINE_RUNS:
                 continue  # the sixth is a good one
-            run = lab.train(cell(f"{kind}-{number}", share))
+            # A share of what a step takes here, the same for all, so that they scatter no more.
+            slept = lab.slower * step_seconds(made["good"][0]) if kind == "slow" else 0.0
+            run = lab.train(cell(f"{kind}-{number}", slept))
             if isinstance(run, str):
                 yield Promise("baseline and gate", False, run)
                 return
