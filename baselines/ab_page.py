@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from baselines import ab_compare, check_output
+from baselines import ab_compare, check_table
 from baselines.ab_compare import Result
 from baselines.verdicts import Verdict
-from harness.base import stacks
+from harness.base import locked_stacks
 from reports.output import markdown_plots, palette, short_page
 from reports.output.short_page import Section
 
@@ -27,7 +27,7 @@ def document(result: Result) -> dict[str, Any]:
         "rounds": len(result.runs["a"]),
         "sides": {
             side: {
-                "stack": stacks.label(found[0].info["fingerprint"]),
+                "stack": locked_stacks.label(found[0].info["fingerprint"]),
                 "runs": [str(run.directory) for run in found],
                 "repeats": result.repeats[side],
             }
@@ -35,7 +35,7 @@ def document(result: Result) -> dict[str, Any]:
         },
         "verdicts": [
             {**one, "verdict": _name(one["verdict"])}
-            for one in check_output.document(result.report)["verdicts"]
+            for one in check_table.document(result.report)["verdicts"]
         ],
         "drift": {
             "compared": len(result.drift.steps),
@@ -78,7 +78,7 @@ def files(result: Result) -> dict[str, bytes]:
     first = result.runs["a"][0]
     config = first.info["config"]["name"]
     sides = [
-        f"{side.upper()}: {stacks.label(found[0].info['fingerprint'])}"
+        f"{side.upper()}: {locked_stacks.label(found[0].info['fingerprint'])}"
         for side, found in result.runs.items()
     ]
     lead = (
@@ -104,9 +104,9 @@ def write(result: Result, out: Path) -> Path:
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
     both = (verdict.baseline, verdict.value)
-    figures = [check_output.figure(verdict.metric, one) for one in both]
+    figures = [check_table.figure(verdict.metric, one) for one in both]
     needed = "" if verdict.needed is None else f"about {verdict.needed}"
-    return (verdict.metric, *figures, check_output.change(verdict), _name(verdict.verdict),
+    return (verdict.metric, *figures, check_table.change(verdict), _name(verdict.verdict),
             verdict.reason, needed)
 
 

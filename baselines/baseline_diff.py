@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from baselines import check_output, metrics
+from baselines import check_table, metrics
 from baselines.record import Baseline, named
 from harness import configs
 
@@ -67,7 +67,7 @@ def _unlike(key: str, a: Baseline, b: Baseline) -> str | None:
 
 def describe(row: dict[str, Any]) -> str:
     """One line: both figures, and their ratio or why there is none."""
-    figures = " -> ".join(check_output.figure(row["metric"], row[side]) or "none" for side in "ab")
+    figures = " -> ".join(check_table.figure(row["metric"], row[side]) or "none" for side in "ab")
     if row["reason"]:
         return f"{figures}   not comparable: {row['reason']}"
     return f"{figures}   x {row['ratio']:.3f}" if row["ratio"] is not None else figures

@@ -8,8 +8,8 @@ from typing import Any
 from baselines import significance
 from harness import files
 
-# Key of timing.jsonl (harness.training.conditions) -> the share by which two sides may differ and
-# still be compared, and what it is called.
+# Key of timing.jsonl (harness.training.machine_conditions) -> the share by which two sides may
+# differ and still be compared, and what it is called.
 CONDITIONS = {
     "throttled_share": (0.05, "throttled"),
     "others_share": (0.10, "shared with other processes"),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from baselines import comparable_runs, disturbances, gate_bits, metrics, significance
+from baselines import disturbances, gate_bits, gate_refusals, metrics, significance
 from baselines.metrics import METRICS, Measured
 from baselines.record import Baseline
 from baselines.verdicts import Report, Verdict
@@ -42,7 +42,7 @@ def check(
     """
     directories = [str(run.directory) for run in found]
     keys = _keys(baseline, only)
-    refusal = None if vouched else comparable_runs.first_refusal(found, baseline, kernels)
+    refusal = None if vouched else gate_refusals.first_refusal(found, baseline, kernels)
     if refusal is None:
         try:
             measured = [metrics.measure(run, baseline.step) for run in found]
@@ -99,14 +99,14 @@ def _draw(
     having = [one for one in measured if key in one.values]
     if len(having) < len(measured) and (not having or key in metrics.MACHINE_METRICS):
         lacking = next(one for one in measured if key not in one.values)
-        other = comparable_runs.other_protocol(key, lacking)
+        other = gate_refusals.other_protocol(key, lacking)
         return Verdict(key, "not comparable" if other else "missing",
                        other or f"{lacking.run.directory} has no {key} at step {baseline.step}")
     for one in having:
         value = one.values[key].value
         if not math.isfinite(value) or (metric.scale == "ratio" and value <= 0):
             return Verdict(key, "missing", f"{one.run.directory}: {key} is {value}")
-        if reason := comparable_runs.unlike(key, one, baseline, turns):
+        if reason := gate_refusals.unlike(key, one, baseline, turns):
             return Verdict(key, "not comparable", reason)
     minimum = _minimum(metric, summary, having, key)
     old = _values_by_seed(summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from xml.etree import ElementTree
 
-from baselines.check_output import change
+from baselines.check_table import change
 from baselines.verdicts import Report
 
 _KINDS = {

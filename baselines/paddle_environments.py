@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from harness.base import stacks
+from harness.base import locked_stacks
 from harness.base.errors import EnvironmentFault, UsageError
 from harness.base.progress import say
 from harness.cells import run_cells as cells
@@ -46,9 +46,9 @@ def interpreter(given: str) -> str:
     wheel = Path(given).resolve() if given.endswith(".whl") else None
     if wheel and not wheel.is_file():
         raise UsageError(f"{given} is no file", remedy=f"give {_FORMS}")
-    stack = stacks.of(wanted)
+    stack = locked_stacks.of(wanted)
     if stack is None:
-        known = ", ".join(stack.series + "x" for stack in stacks.STACKS)
+        known = ", ".join(stack.series + "x" for stack in locked_stacks.STACKS)
         raise UsageError(f"there is no stack for Paddle {wanted}", remedy=f"versions: {known}")
     if cells.CHECKOUT is None:
         raise UsageError(

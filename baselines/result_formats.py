@@ -19,7 +19,7 @@ from typing import Any
 from baselines import junit, metrics
 from baselines.metrics import METRICS
 from harness import runs
-from harness.base import stacks
+from harness.base import locked_stacks
 
 FORMATS = ("tipc", "bmf", "gha-bigger", "gha-smaller", "openmetrics", "junit")
 
@@ -128,7 +128,8 @@ def gha(made: Sequence[Group], *, bigger: bool) -> list[dict[str, Any]]:
         {
             "name": f"{group.name}: {key}", "unit": _metric(key).unit or "1", "value": one.value,
             "range": f"{one.low:.6g} to {one.high:.6g}",
-            "extra": f"runs: {len(group.made)}; {stacks.label(group.first.info['fingerprint'])}",
+            "extra": f"runs: {len(group.made)}; "
+                     f"{locked_stacks.label(group.first.info['fingerprint'])}",
         }
         for group in made for key, one in group.figures.items()
         if _metric(key).more_is_better == bigger
@@ -144,7 +145,7 @@ def openmetrics(made: Sequence[Group]) -> str:
             family, _, protocol = key.partition("/")
             labels = {
                 "config": group.name, "device": stack.get("device"),
-                "kernels": stack.get("kernels"), "stack": stacks.label(stack),
+                "kernels": stack.get("kernels"), "stack": locked_stacks.label(stack),
             } | ({"protocol": protocol} if protocol else {})
             text = ",".join(f'{name}="{_escaped(str(value))}"' for name, value in labels.items())
             families.setdefault(family, []).append(f"harness_{family}{{{text}}} {one.value!r}")

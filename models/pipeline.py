@@ -14,7 +14,7 @@ from ppdiffusers import ModelMixin
 
 from harness.base.errors import DataError, EnvironmentFault
 from models import weights
-from models.pretrained import model_folder, pipeline_folder
+from models.pretrained import model_folder, write_pipeline_folder
 from models.uvit import UViT
 
 _SECTION = (
@@ -50,7 +50,8 @@ class UViTModel(UViT, ModelMixin):
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
         """Write unet/ anew, as `harness export --format ldm` does."""
         arrays = {name: p.astype("float32").numpy() for name, p in self.named_parameters()}
-        pipeline_folder.write_unet(Path(save_directory), arrays, self.config, type(self).__name__)
+        write_pipeline_folder.write_unet(
+            Path(save_directory), arrays, self.config, type(self).__name__)
 
     def set_use_memory_efficient_attention_xformers(
         self, valid: bool, attention_op: str | None = None

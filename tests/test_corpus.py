@@ -122,8 +122,9 @@ def test_the_run_is_checked_against_the_baseline(written):
 
 
 @pytest.mark.parametrize("module, arguments", [
-    ("harness.runs.directory", ("report", "run")),
-    ("harness.data.packed", ("train", "corpus.toml", "--data", "packed", "--output-dir", "new")),
+    ("harness.runs.run_directory", ("report", "run")),
+    ("harness.data.packed_reading",
+     ("train", "corpus.toml", "--data", "packed", "--output-dir", "new")),
     ("harness.runs.checkpoints", ("eval", "run")),
     ("baselines.record", ("baseline", "show", "baseline", "--dir", ".")),
 ])

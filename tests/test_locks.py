@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.base import stacks
+from harness.base import locked_stacks
 
 LOCKS = Path(__file__).parents[1] / "locks"
 
@@ -16,7 +16,7 @@ def test_a_lock_has_hashes_and_no_addresses(path):
     assert all("--hash=sha256:" in entry for entry in entries)
 
 
-@pytest.mark.parametrize("stack", stacks.STACKS, ids=lambda stack: stack.name)
+@pytest.mark.parametrize("stack", locked_stacks.STACKS, ids=lambda stack: stack.name)
 def test_a_stack_is_what_its_lock_holds(stack):
     text = (LOCKS / f"{stack.name}-cpu.lock").read_text()
     for package, version in (("paddlepaddle", stack.paddle), ("ppdiffusers", stack.ppdiffusers),
@@ -33,4 +33,4 @@ def test_a_stack_is_what_its_lock_holds(stack):
      ({"package.paddlepaddle": "4.0.0"}, "paddle 4.0.0"), ({}, "unknown stack")],
 )
 def test_a_runs_stack_is_told_from_its_fingerprint(fingerprint, label):
-    assert stacks.label(fingerprint) == label
+    assert locked_stacks.label(fingerprint) == label

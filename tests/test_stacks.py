@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import runs
-from harness.base import stacks
+from harness.base import locked_stacks
 from harness.runs import checkpoints
 from tests import command, fixtures
 
@@ -32,8 +32,8 @@ for part in ("model", "ema"):
 
 def environments():
     """Name of each stack -> the interpreter of its environment in this checkout."""
-    folders = {stack.name: command.ROOT / f".venv-{stack.name}" for stack in stacks.STACKS}
-    folders[stacks.STACKS[0].name] = command.ROOT / ".venv"
+    folders = {stack.name: command.ROOT / f".venv-{stack.name}" for stack in locked_stacks.STACKS}
+    folders[locked_stacks.STACKS[0].name] = command.ROOT / ".venv"
     return {name: folder / "bin" / "python" for name, folder in folders.items()}
 
 
@@ -48,7 +48,7 @@ def other_stack():
     found = [path for path in environments().values() if path.exists()]
     here = Path(sys.prefix).resolve()
     others = [path for path in found if path.parents[1].resolve() != here]
-    if len(others) != len(stacks.STACKS) - 1:
+    if len(others) != len(locked_stacks.STACKS) - 1:
         pytest.skip("needs both stacks: make install, and make install STACK=paddle3")
     return others[0]
 

@@ -23,6 +23,7 @@ from eval.protocols import Protocol
 from eval.sampling import image_grid
 from eval.sampling.finished_blocks import STAGES, Blocks
 from eval.sampling.image_making import Finisher, Maker
+from eval.sampling.shares_of_workers import of_worker
 from harness import data, files, runs
 from harness.base import kernel_choice, paddle_env
 from harness.base.errors import UsageError
@@ -164,7 +165,7 @@ def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
 def _make_blocks(
     task: Task, blocks: Blocks, captions: Any, network: Any, model: Any, vae_directory: Path
 ) -> None:
-    mine = blocks.of_worker(task.world.rank, task.world.size)
+    mine = of_worker(len(blocks), task.world.rank, task.world.size)
     missing = [b for b in mine if blocks.load(b) is None]
     if not missing:
         return

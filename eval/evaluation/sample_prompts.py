@@ -19,7 +19,7 @@ from harness.base.progress import Progress, say
 from harness.base.wording import counted
 from models import weights
 from models.diffusion import Schedule
-from models.pretrained import autoencoder, pipeline_folder, text_encoder
+from models.pretrained import autoencoder, text_encoder, write_pipeline_folder
 from models.uvit import UViT
 
 _PROMPT_FILE_LIMIT = 16 << 20
@@ -103,13 +103,13 @@ def open_folder(directory: Path) -> Pipeline:
         ),
         _schedule(directory / "scheduler" / "scheduler_config.json").alphas_cumprod,
         # that pipeline does not ask the VAE
-        pipeline_folder.UVIT_PIPELINE_SCALE if fixed else vae.scaling_factor,
+        write_pipeline_folder.UVIT_PIPELINE_SCALE if fixed else vae.scaling_factor,
     ))
 
 
 def _fitting(pipeline: Pipeline) -> Pipeline:
     pipeline.model.eval()
-    pipeline_folder.require_fit(dict(pipeline.model.config), pipeline.vae, pipeline.text)
+    write_pipeline_folder.require_fit(dict(pipeline.model.config), pipeline.vae, pipeline.text)
     return pipeline
 
 
@@ -129,7 +129,7 @@ def _schedule(path: Path) -> Schedule:
         raise DataError(f"{path}: num_train_timesteps, beta_start or beta_end cannot be")
     betas = config.get("trained_betas")
     schedule = Schedule(steps, start, end)
-    if betas is not None and betas != pipeline_folder.shifted_betas(schedule.betas):
+    if betas is not None and betas != write_pipeline_folder.shifted_betas(schedule.betas):
         raise DataError(f"{path}: trained_betas are not those of its beta_start and beta_end")
     return schedule
 

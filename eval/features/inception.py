@@ -16,35 +16,13 @@ from typing import IO, Any
 import numpy as np
 
 from eval.features import image_files
+from eval.features.inception_weights import find_weights, is_official
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault, HarnessError
 
-FILE_NAME = "pt_inception-2015-12-05-6726825d.pth"
-URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE_NAME}"
-# torch.hub's convention: the file's name ends in the first eight digits of its SHA-256.
-OFFICIAL_SHA256_PREFIX = "6726825d"
 SIZE = 2048
 BATCH_SIZE = 50
 FILES_PER_BLOCK = 4 * BATCH_SIZE
-
-
-def weights_path() -> Path:
-    """Where torch.hub, and so pytorch-fid, looks for the weights."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")
-    return Path(home).expanduser() / "hub" / "checkpoints" / FILE_NAME
-
-
-def find_weights(path: Path | str | None = None) -> Path:
-    """`path`, or the weights where torch.hub has them; EnvironmentFault if they are missing."""
-    found = Path(path) if path else weights_path()
-    if not found.is_file():
-        raise EnvironmentFault(
-            f"the Inception weights are missing: {found}",
-            remedy="`harness fetch inception` downloads them there; without a network, "
-            f"`harness fetch inception --from FILE` with {URL}",
-        )
-    return found
 
 
 class InceptionFeatures:
@@ -60,7 +38,7 @@ class InceptionFeatures:
     def __init__(self, weights: Path | str | None = None, *, batch_size: int = BATCH_SIZE):
         self.weights = find_weights(weights)
         self.sha256 = files.sha256_file(self.weights)
-        self.official = self.sha256.startswith(OFFICIAL_SHA256_PREFIX)
+        self.official = is_official(self.sha256)
         self.batch_size = batch_size
         self.device: str | None = None
         self._process: subprocess.Popen[str] | None = None

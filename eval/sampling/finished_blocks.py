@@ -55,10 +55,6 @@ class Blocks:
     def __len__(self) -> int:
         return -(-self.n_samples // self.rows)
 
-    def of_worker(self, rank: int, workers: int) -> range:
-        """Numbers of the blocks that worker `rank` of `workers` makes: every so many-th one."""
-        return range(len(self))[rank::workers]
-
     def span(self, block: int) -> tuple[int, int]:
         """First sample of `block` and the one after its last."""
         first = block * self.rows

@@ -78,7 +78,7 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
     if name == "published":
         _show_published(as_json)
         return
-    from baselines import check_output, record
+    from baselines import check_table, record
 
     content = record.load(name, folder=folder or record.FOLDER).content
     if as_json:
@@ -90,7 +90,7 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
     click.echo(f"on {content['fingerprint'].get('device')}")
     for key, summary in content["metrics"].items():
         spread = summary["spread"] / abs(summary["median"]) if summary["median"] else 0.0
-        click.echo(f"  {key:<30} {check_output.figure(key, summary['median']):>18}   "
+        click.echo(f"  {key:<30} {check_table.figure(key, summary['median']):>18}   "
                    f"spread {spread:.2%}   n {summary['n']}")
     for seed, bits in content["bits"].items():
         click.echo(f"  seed {seed}: weights {(bits['weights'] or 'none')[:8]}, ema "

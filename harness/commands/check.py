@@ -37,7 +37,7 @@ def command(
     Per metric: better, same, worse, inconclusive (the machine was too noisy: run again and give
     all runs), not comparable, or missing. Anything but better and same exits 3.
     """
-    from baselines import check_output, gate, record, result_formats
+    from baselines import check_table, gate, record, result_formats
     from baselines import junit as junit_output
     from harness import files, runs
     from harness.base.errors import GateFailed
@@ -50,15 +50,15 @@ def command(
     elif form is not None:
         click.echo(result_formats.document(found, form), nl=False)
     elif as_json:
-        click.echo(json.dumps(check_output.document(report), indent=2))
+        click.echo(json.dumps(check_table.document(report), indent=2))
     else:
-        click.echo(check_output.table(report))
+        click.echo(check_table.table(report))
     if junit is not None:
         with files.writing(junit):
             files.atomic_write_bytes(junit, junit_output.document([report]))
     if github:
-        _github(check_output.markdown(report), check_output.github_lines(report))
-    if (record_command := check_output.rerecord(report)) and not (as_json or form):
+        _github(check_table.markdown(report), check_table.github_lines(report))
+    if (record_command := check_table.rerecord(report)) and not (as_json or form):
         click.echo(f"improved; to make this the baseline: {record_command}")
     if report.outcome == "inconclusive":
         raise GateFailed(

@@ -17,6 +17,6 @@ def command(what: str, source: Path | None) -> None:
 
     A download that broke off is continued. Prints the file's path.
     """
-    from eval.features import fetch_inception
+    from eval.features import inception_weights
 
-    click.echo(str(fetch_inception.inception(source)))
+    click.echo(str(inception_weights.fetch(source)))

@@ -46,10 +46,9 @@ def command(
         deterministic=deterministic, recorded=runs.recorded_threads(run)
     )
     from harness.base.errors import GateFailed
-    from harness.reproduction import divergence
-    from harness.reproduction import verify as verify_
+    from harness.reproduction import divergence, run_again
 
-    report = verify_.verify(recorded, data_directory=data, start=start, steps=steps)
-    click.echo(json.dumps(report, indent=2) if as_json else verify_.text(report))
+    report = run_again.verify(recorded, data_directory=data, start=start, steps=steps)
+    click.echo(json.dumps(report, indent=2) if as_json else run_again.text(report))
     if report["verdict"] == divergence.DIFFERENT:
         raise GateFailed(f"{run} does not come out as it was recorded")

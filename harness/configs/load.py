@@ -14,8 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from harness import files
 from harness.base.errors import DataError, UsageError
-from harness.configs.schema import Config, Section
+from harness.configs.schema import Config
 from harness.configs.shipped_names import FOLDER, shipped
+from harness.configs.wrong_keys import explain, subsection
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -54,7 +55,7 @@ def parse(data: bytes, *, source: str, overrides: Iterable[str] = ()) -> Config:
     try:
         return Config.model_validate(_normal(Config, values))
     except ValidationError as error:
-        raise UsageError(f"config {source}: {_explain(error)}") from error
+        raise UsageError(f"config {source}: {explain(error)}") from error
 
 
 def from_values(values: Any, *, source: str) -> Config:
@@ -62,7 +63,7 @@ def from_values(values: Any, *, source: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise DataError(f"config recorded in {source}: {_explain(error)}") from error
+        raise DataError(f"config recorded in {source}: {explain(error)}") from error
 
 
 def resolved(config: Config) -> dict[str, Any]:
@@ -149,11 +150,6 @@ def _apply(values: dict[str, Any], override: str) -> None:
     at[parts[-1]] = value
 
 
-def _section(annotation: Any) -> type[Section] | None:
-    is_section = isinstance(annotation, type) and issubclass(annotation, Section)
-    return annotation if is_section else None
-
-
 def _normal(kind: type[BaseModel], values: Any) -> Any:
     """Whole numbers where a float is meant (`decay = 0`) are floats: one digest, not two."""
     if not isinstance(values, dict):
@@ -162,47 +158,8 @@ def _normal(kind: type[BaseModel], values: Any) -> Any:
     for name, field in kind.model_fields.items():
         if name not in out:
             continue
-        if section := _section(field.annotation):
+        if section := subsection(field.annotation):
             out[name] = _normal(section, out[name])
         elif field.annotation is float and type(out[name]) is int and abs(out[name]) < 2**53:
             out[name] = float(out[name])
     return out
-
-
-def _explain(error: ValidationError) -> str:
-    """The first mistakes, each as `section.key: what is wrong`, misspelt keys with a guess."""
-    found = [_explain_one(one) for one in error.errors(include_url=False)]
-    more = f" (and {len(found) - 4} more)" if len(found) > 4 else ""
-    return "; ".join(found[:4]) + more
-
-
-def _explain_one(one: Any) -> str:
-    place = ".".join(str(part) for part in one["loc"])
-    if one["type"] == "extra_forbidden":
-        near = _nearest_key(place)
-        hint = f", did you mean {near!r}?" if near else ""
-        return f"unknown key {place[:80]!r}{hint}"
-    if one["type"] == "missing":
-        return f"{place} is missing"
-    message = one["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(one["input"], dict) else f" (got {repr(one['input'])[:60]})"
-    return f"{place}: {message}{shown}" if place else f"{message}{shown}"
-
-
-def _nearest_key(place: str) -> str | None:
-    """The known key most like `place`, or with the same last part in another section."""
-    known = _known_keys()
-    if near := difflib.get_close_matches(place, known, n=1, cutoff=0.7):
-        return near[0]
-    last = {key.rpartition(".")[2]: key for key in known}
-    near = difflib.get_close_matches(place.rpartition(".")[2], list(last), n=1, cutoff=0.7)
-    return last[near[0]] if near else None
-
-
-def _known_keys(kind: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    keys = []
-    for name, field in kind.model_fields.items():
-        keys.append(prefix + name)
-        if section := _section(field.annotation):
-            keys += _known_keys(section, f"{prefix}{name}.")
-    return keys

@@ -14,7 +14,7 @@ from harness.base.errors import UsageError
 from harness.runs import checkpoints
 from models.diffusion import Schedule
 from models.pretrained import autoencoder, text_encoder
-from models.pretrained import pipeline_folder as parts
+from models.pretrained import write_pipeline_folder as parts
 
 FORMATS = ("ldm", "uvit")
 NOTE = "harness.json"

@@ -12,7 +12,7 @@ from harness import files, runs
 from harness.base import fingerprint
 from harness.base.errors import UsageError
 from harness.configs import Config
-from harness.conversion import recognise_weights
+from harness.conversion import weight_namings
 from harness.files.foreign_weights import Tensors
 from harness.runs import checkpoints
 from harness.training.optimizer import AdamW
@@ -43,8 +43,8 @@ def import_run(plan: Plan) -> runs.Run:
     section = plan.config.model.model_dump()
     model = UViT(**section)
     parameters = [name for name, _ in model.named_parameters()]
-    found = recognise_weights.read(plan.source, parameters)
-    recognise_weights.refuse_other_sizes(found, section)
+    found = weight_namings.read(plan.source, parameters)
+    weight_namings.refuse_other_sizes(found, section)
     parts = _parts(found, model, plan.config)
     state: dict[str, Any] = {
         "loss_scale": LossScale().state() if plan.config.train.precision == "fp16" else None,
@@ -55,7 +55,7 @@ def import_run(plan: Plan) -> runs.Run:
 
 
 def _parts(
-    found: recognise_weights.Source, model: UViT, config: Config
+    found: weight_namings.Source, model: UViT, config: Config
 ) -> dict[str, dict[str, np.ndarray]]:
     """A checkpoint's parts; with one set of weights only, it is the EMA as well."""
     ema = _own(model, found.ema, str(found.files[-1])) if found.ema else None
@@ -80,7 +80,7 @@ def _refuse_taken(directory: Path) -> None:
 
 
 def _write(
-    plan: Plan, checkpoint: checkpoints.Checkpoint, found: recognise_weights.Source
+    plan: Plan, checkpoint: checkpoints.Checkpoint, found: weight_namings.Source
 ) -> runs.Run:
     """Under a temporary name first: a run without its checkpoint would train from nothing."""
     with files.staged(plan.directory) as temporary:

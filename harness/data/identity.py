@@ -14,7 +14,7 @@ from harness import files
 from harness.base.errors import HarnessError
 from harness.data.digests import data_digest, row_checksum
 from harness.data.features import Split
-from harness.data.packed import PackedSplit
+from harness.data.packed_reading import PackedSplit
 from harness.data.samples import Source
 
 RECORD = "digest.json"  # written by `harness data check --full` beside the plain form

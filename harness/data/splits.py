@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.data import packed
+from harness.data import packed_reading
 from harness.data.features import Split, count_captions, list_features
 
 
@@ -19,8 +19,8 @@ def open_split(
     neither form or of other shapes.
     """
     directory = Path(directory)
-    if packed.is_packed(directory):
-        return packed.open_split(
+    if packed_reading.is_packed(directory):
+        return packed_reading.open_split(
             directory, split, moments_shape=moments_shape, context_shape=context_shape
         )
     folder = directory / split

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from baselines import gate, record, torch_peer
-from eval.features.inception import weights_path
+from eval.features.inception_weights import weights_path
 from harness import configs, files, runs
 from harness.base import fingerprint
 from harness.base.errors import HarnessError, Interrupted

@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from eval.features.inception import weights_path
+from eval.features.inception_weights import weights_path
 from harness.base import (
     container_limits,
     cpu_info,
     fingerprint,
+    locked_stacks,
     paddle_env,
     processor_time,
-    stacks,
 )
 from harness.doctor import cuda_libraries, gpus, rate, steadiness
 from harness.doctor.findings import Finding
@@ -48,7 +48,7 @@ def _paddle() -> Finding:
     if not (cpu or gpu):
         return Finding("paddle", "missing", "not installed", "run `make install`")
     build = f"paddlepaddle-gpu {gpu}" if gpu else f"paddlepaddle {cpu} (CPU)"
-    build = f"stack {stacks.label({'package.paddlepaddle': cpu or gpu})}: {build}"
+    build = f"stack {locked_stacks.label({'package.paddlepaddle': cpu or gpu})}: {build}"
     try:
         paddle_env.require_paddle()
     except Exception as error:  # whatever is wrong, the doctor tells it

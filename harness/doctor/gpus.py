@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pynvml
 
-from harness.base import fingerprint, nvml, paddle_env, stacks
+from harness.base import fingerprint, locked_stacks, nvml, paddle_env
 from harness.base.errors import EnvironmentFault
 from harness.base.nvml import Card
 from harness.base.wording import counted
@@ -84,7 +84,7 @@ def _runs(name: str, capability: tuple[int, int] | None) -> Finding:
     """Whether the Paddle that is installed runs on this GPU."""
     capability = capability or (0, 0)
     text = f"{name}, compute capability {capability[0]}.{capability[1]}"
-    wheel = stacks.gpu_wheel(capability)
+    wheel = locked_stacks.gpu_wheel(capability)
     newer = "`make install STACK=paddle3 DEVICE=gpu PADDLE_INDEX=...`, Paddle's " + (
         wheel or "folder with code for it, which is not known here"
     )

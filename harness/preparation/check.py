@@ -16,7 +16,7 @@ import numpy as np
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault, NewerFile
 from harness.configs.schema import Diffusion
-from harness.data import digests, features, identity, packed, splits
+from harness.data import digests, features, identity, packed_reading, splits
 from harness.preparation import check_files
 from harness.preparation.check_files import Statistics
 
@@ -75,7 +75,7 @@ def check(
     if not directory.is_dir():
         raise EnvironmentFault(f"{directory} is not a directory",
                                remedy="`harness data fetch DIR` gets coco256_features")
-    is_packed = packed.is_packed(directory)
+    is_packed = packed_reading.is_packed(directory)
     report = Report(directory, "packed" if is_packed else "plain", full)
     latent_scale = latent_scale or _stated_scale(directory)
     names = [name for name in ("train", "val") if (directory / name).is_dir()]
@@ -125,11 +125,11 @@ def _check_plain(report: Report, names: list[str], latent_scale: float) -> None:
 
 def _check_packed(report: Report, names: list[str], latent_scale: float) -> None:
     try:
-        whole = packed.manifest(report.directory)
+        whole = packed_reading.manifest(report.directory)
     except NewerFile:
         raise
     except DataError as error:
-        report.fault(report.directory / packed.MANIFEST, error.message)
+        report.fault(report.directory / packed_reading.MANIFEST, error.message)
         return
     report.moments_shape = tuple(whole["moments_shape"])
     report.context_shape = tuple(whole["context_shape"])
@@ -138,13 +138,13 @@ def _check_packed(report: Report, names: list[str], latent_scale: float) -> None
         if name not in names:
             report.fault(folder, "is missing")
             continue
-        sizes = packed.shard_faults(folder, whole)
+        sizes = packed_reading.shard_faults(folder, whole)
         for what in sizes:
             report.fault(folder, what)
         if sizes:
             continue
         try:
-            split = packed.open_split(
+            split = packed_reading.open_split(
                 report.directory, name, moments_shape=report.moments_shape,
                 context_shape=report.context_shape,
             )
@@ -230,7 +230,7 @@ def _conclude(report: Report) -> None:
     )
     empty = features.empty_context(report.directory, report.context_shape)
     report.sampled_digest = identity.sampled_digest(split, empty)
-    if isinstance(split, packed.PackedSplit):
+    if isinstance(split, packed_reading.PackedSplit):
         report.digest = digests.data_digest(split.digest, empty)
     elif report.full:
         report.digest = digests.data_digest(report.splits["train"]["digest"], empty)

@@ -16,7 +16,7 @@ from harness import files
 from harness.base.errors import DataError
 from harness.base.progress import Progress
 from harness.data import digests, features, identity
-from harness.data.packed import PackedSplit
+from harness.data.packed_reading import PackedSplit
 
 SAMPLED = 256  # images whose content is read without `full`
 _BLOCK = 32  # images a task

@@ -1,4 +1,4 @@
-"""`harness data pack`: the plain form -> few large files (see harness.data.packed).
+"""`harness data pack`: the plain form -> few large files (see harness.data.packed_reading).
 
 Resumable by shard: a shard is renamed into place when it is whole, with its
 checksums beside it, and the packed directory appears under its own name only
@@ -20,7 +20,7 @@ import numpy as np
 from harness import files, runs
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress
-from harness.data import digests, features, identity, packed
+from harness.data import digests, features, identity, packed_reading
 from harness.data.splits import open_split
 
 SHARD_BYTES = 4 << 30
@@ -76,7 +76,7 @@ def pack(source: Path, target: Path, *, context_dtype: str = "float32",
 def _refuse(source: Path, target: Path, context_dtype: str) -> None:
     if context_dtype not in ("float32", "float16"):
         raise UsageError(f"context dtype {context_dtype!r} is neither float32 nor float16")
-    if packed.is_packed(source):
+    if packed_reading.is_packed(source):
         raise UsageError(f"{source} is packed already")
     if target.exists():
         raise UsageError(f"{target} exists", remedy="give another -o; nothing there was touched")
@@ -148,8 +148,8 @@ def _pack_split(plan: Packing, name: str, split: features.Split) -> dict[str, An
     entry: dict[str, Any] = {"images": len(split), "captions": len(owners)}
     tables, source_tables = [], []
     for kind, dtype, shape, rows, read in zip(
-        packed.KINDS, dtypes, (plan.moments_shape, plan.context_shape), (len(split), len(owners)),
-        (split.read_moments, context), strict=True,
+        packed_reading.KINDS, dtypes, (plan.moments_shape, plan.context_shape),
+        (len(split), len(owners)), (split.read_moments, context), strict=True,
     ):
         per_shard = max(1, plan.shard_bytes // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
         stored, before = _pack_rows(folder, kind, dtype, shape, rows, per_shard, read,
@@ -176,7 +176,7 @@ def _pack_rows(
     tables = []
     with Progress(rows, label, unit="row") as progress:
         for first in range(0, rows, per_shard):
-            path = folder / packed.shard_name(kind, first // per_shard)
+            path = folder / packed_reading.shard_name(kind, first // per_shard)
             beside = path.with_name(f".{path.stem}-xxh3.npy")
             count = min(per_shard, rows - first)
             if not (path.is_file() and beside.is_file()):
@@ -244,8 +244,8 @@ def _half(values: np.ndarray, block: range) -> np.ndarray:
 
 
 def _finish(plan: Packing, entries: dict[str, Any]) -> dict[str, Any]:
-    """Copy what is not feature files, write packed.json, drop the leftovers of packing."""
-    copied = {"packing.json", "lock", identity.RECORD, packed.MANIFEST}
+    """Copy what is not feature files, write packed_reading.json, drop the leftovers of packing."""
+    copied = {"packing.json", "lock", identity.RECORD, packed_reading.MANIFEST}
     with files.writing(plan.target):
         for child in sorted(plan.source.iterdir()):
             if child.name in entries:
@@ -261,11 +261,11 @@ def _finish(plan: Packing, entries: dict[str, Any]) -> dict[str, Any]:
         for key, of in (("digest", "digest"), ("source_digest", "source_digest"))
     }
     manifest = {
-        "schema": packed.SCHEMA, "context_dtype": plan.context_dtype,
+        "schema": packed_reading.SCHEMA, "context_dtype": plan.context_dtype,
         "moments_shape": list(plan.moments_shape), "context_shape": list(plan.context_shape),
         **whole, "splits": entries,
     }
-    files.atomic_write_json(plan.target / packed.MANIFEST, manifest)
+    files.atomic_write_json(plan.target / packed_reading.MANIFEST, manifest)
     for leftover in [*plan.target.glob("*/.*-xxh3.npy"), plan.target / "packing.json"]:
         leftover.unlink(missing_ok=True)
     return manifest

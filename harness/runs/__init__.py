@@ -1,9 +1,9 @@
 """Runs on disk: `directory` knows the names inside one, `beginning` who may use it."""
 
 from harness.runs.begin_or_continue import create, remove
-from harness.runs.directory import RESULT_SCHEMA, ROOT, SCHEMA, Run, find, load, name, newest
 from harness.runs.lock import locked
 from harness.runs.log_lines import Lines, read_lines
+from harness.runs.run_directory import RESULT_SCHEMA, ROOT, SCHEMA, Run, find, load, name, newest
 from harness.runs.stack_changes import (
     note_stack,
     recorded_computation,

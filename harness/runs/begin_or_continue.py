@@ -9,8 +9,8 @@ from typing import Any
 
 from harness import configs, files
 from harness.base.errors import EnvironmentFault, UsageError
-from harness.runs.directory import SCHEMA, Run, load, name
 from harness.runs.lock import locked
+from harness.runs.run_directory import SCHEMA, Run, load, name
 
 
 def create(

@@ -13,8 +13,8 @@ from typing import Any
 from harness import files
 from harness.base.errors import HarnessError
 from harness.runs import checkpoints, lock
-from harness.runs import directory as on_disk
-from harness.runs.directory import Run
+from harness.runs import run_directory as on_disk
+from harness.runs.run_directory import Run
 
 _FRESH = 900.0  # seconds since the last line of a run on another machine, to be called running
 QUALITY = ("fid", "fd_digits", "val_loss")

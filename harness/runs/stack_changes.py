@@ -8,7 +8,7 @@ from typing import Any
 from harness import configs, files
 from harness.base import kernel_choice
 from harness.base.errors import DataError, UsageError
-from harness.runs.directory import Run, load
+from harness.runs.run_directory import Run, load
 
 
 def stack_differences(run: Run, fingerprint: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -21,9 +21,9 @@ def require(config: Config, directory: Path) -> None:
     captions.contexts(0, 1)
     reference = reference_statistics.find(directory)
     if protocol.features == "inception":
-        from eval.features import inception
+        from eval.features import inception, inception_weights
 
-        inception.find_weights()
+        inception_weights.find_weights()
         size = inception.SIZE
     else:
         size = networks.DigitsNetwork(directory).size

@@ -15,7 +15,7 @@ from harness.base import kernel_choice, seeds
 from harness.base.errors import DataError, EnvironmentFault, HarnessError
 from harness.configs import Config
 from harness.data import Batch
-from harness.distributed import gradient_reduction
+from harness.distributed import gradient_sum
 from harness.distributed.process_group import World, check_shards
 from harness.training.learning_rate import learning_rate
 from harness.training.optimizer import AdamW, clip_by_global_norm, load_weights
@@ -57,7 +57,7 @@ class Trainer:
         self.optimizer = AdamW({n: parameters[n] for n in self._own(parameters)}, config.optim)
         self.ema = EMA(self.optimizer.weights(), config.ema.decay)
         self.scale = LossScale() if precision == "fp16" else None
-        self._reduction = gradient_reduction.make(self.model, config, self.world)
+        self._reduction = gradient_sum.make(self.model, config, self.world)
 
     def train(
         self, batches: Iterable[tuple[int, Batch]], *, stop: bool = False

@@ -18,9 +18,9 @@ from harness.distributed.process_group import World
 from harness.runs import checkpoints
 from harness.training import announcement
 from harness.training.background_saving import Saver
-from harness.training.run_log import RunLog
+from harness.training.logged_values import RunLog
 from harness.training.step import Trainer
-from harness.training.stopping import Stop, StopNow
+from harness.training.stop_on_signal import Stop, StopNow
 
 Hook = Callable[[runs.Run, Trainer], None]
 

@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 
 from harness.base.wording import counted
-from reports.output import glance, markdown, number_formats, page_charts, sample_grids
+from reports.output import first_screen, markdown, number_formats, page_charts, sample_grids
 from reports.output.page_tables import Cell, Head, Table, sort_key
 from reports.reading import figure_protocols
 from reports.tables import history
@@ -31,7 +31,7 @@ def page(report: Report) -> str:
     labels = [r.label for r in report.records]
     shown = sample_grids.for_page(sample_grids.find(report.records), labels)
     curve_charts, scatters = page_charts.curve_charts(report), page_charts.scatter_charts(report)
-    frontier = glance.frontier(report, scatters)
+    frontier = first_screen.frontier(report, scatters)
     nights = history_charts(report.history) if report.history else []
     data = {
         "charts": [*curve_charts, *scatters, *nights],
@@ -39,7 +39,7 @@ def page(report: Report) -> str:
     }
     return environment.get_template("report.html").render(
         report=report,
-        glance=glance.table(report), frontier=frontier,
+        glance=first_screen.table(report), frontier=frontier,
         comparison=comparison(report),
         tables=_tables(report),
         curves=curve_charts, nights=nights, grids=shown,

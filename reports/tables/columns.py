@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.base import stacks
+from harness.base import locked_stacks
 from reports.reading import figure_protocols
 from reports.reading.run_records import Figure, Record
 from reports.tables import flops, gpu_peaks
@@ -137,7 +137,7 @@ def summarise(record: Record) -> dict[str, Any]:
         "peak_host_bytes": _maximum(record, "peak_host_bytes"),
         "devices": record.devices,
         "device": record.device,
-        "stack": stacks.label(record.fingerprint),
+        "stack": locked_stacks.label(record.fingerprint),
         "kernels": kernels(record),
         "device_hours": float(hours[-1]) if len(hours) else np.nan,
         "loss": _last_mean(record, "loss", LOSS_LINES),

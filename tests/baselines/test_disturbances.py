@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from baselines import check_output, disturbances, gate, junit, record
+from baselines import check_table, disturbances, gate, junit, record
 from harness.base.errors import DataError
 from tests.baselines import made
 
@@ -83,7 +83,7 @@ def test_one_disturbed_run_of_five_does_not_disturb_them_all(five, tmp_path):
 
 def test_ci_hears_a_warning_and_no_error(slow, five):
     report = gate.check(slow, record.record(five, "b"))
-    (line,) = check_output.github_lines(report)
+    (line,) = check_table.github_lines(report)
     assert line.startswith("::warning") and "throttled" in line
     suite = ElementTree.fromstring(junit.document([report]))[0]
     assert (suite.get("errors"), suite.get("failures"), suite.get("skipped")) == ("0", "0", "1")

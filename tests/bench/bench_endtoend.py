@@ -119,7 +119,7 @@ class Parts:
         """Seconds of drawing the batches, of the steps, of their log lines and of checkpoints."""
         from harness import data, runs
         from harness.distributed.process_group import World
-        from harness.training import run_log, train
+        from harness.training import logged_values, train
         from harness.training.background_saving import Saver
         from harness.training.step import Trainer
 
@@ -129,7 +129,7 @@ class Parts:
             self.run.directory.parent / f"parts-{next(self.numbers)}", config, 1,
             fingerprint=self.run.info["fingerprint"], data=self.run.info["data"], commit=None,
         )
-        log = run_log.RunLog(copy, World.alone(), keep_through=0)
+        log = logged_values.RunLog(copy, World.alone(), keep_through=0)
         saver = Saver(copy, trainer, before=log.sync)
         shard, part = train.shares(config, trainer.world)[0]
         size = config.train.global_batch_size

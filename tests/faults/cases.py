@@ -73,7 +73,7 @@ def make(name: str, warm, folder: Path) -> Case:
         ended = warm.run("data", "digits", folder / "data")
         assert ended.returncode == 0, ended.stderr
         return Case("digits_tiny", folder / "data", SHORT)
-    from eval.features import inception
+    from eval.features import inception_weights
     from eval.metrics import feature_statistics
     from harness.base import seeds
     from tests.eval import peer
@@ -83,7 +83,7 @@ def make(name: str, warm, folder: Path) -> Case:
     shutil.copytree(assets.VAE, data / "vae")
     features = seeds.generator(0, "reference").standard_normal((8, 2048))
     feature_statistics.save(data / "reference.npz", feature_statistics.of_features(features))
-    weights = warm.torch_home / "hub" / "checkpoints" / inception.FILE_NAME
+    weights = warm.torch_home / "hub" / "checkpoints" / inception_weights.FILE_NAME
     if not weights.exists():
         peer.write_weights(weights)
     return Case(str(folder / "coco.toml"), data, SHORT)

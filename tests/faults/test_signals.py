@@ -121,7 +121,7 @@ MOMENTS = {
                DECODING_FIRST: "decoding", "eval.evaluation.sample_prompts:write:1": "writing"},
     "verify": {IMPORTING: "importing paddle", STEP: "a step"},
     "export": {"ppdiffusers::1": "importing ppdiffusers",
-               "models.pretrained.pipeline_folder:write_text_encoder:1": "writing"},
+               "models.pretrained.write_pipeline_folder:write_text_encoder:1": "writing"},
     "data digits": {IMPORTING: "importing paddle",
                     "models.pretrained.autoencoder:Autoencoder.encode_moments:9": "encoding"},
     "data fetch": {UNPACKING: "unpacking"},

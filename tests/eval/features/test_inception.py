@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from eval.features import image_files, inception
+from eval.features import image_files, inception, inception_weights
 from harness.base.errors import DataError, EnvironmentFault
 from tests.eval import peer
 
 
 @pytest.fixture(scope="module")
 def network(torch_home):
-    weights = torch_home / "hub" / "checkpoints" / inception.FILE_NAME
+    weights = torch_home / "hub" / "checkpoints" / inception_weights.FILE_NAME
     with inception.InceptionFeatures(weights, batch_size=4) as found:
         yield found
 
@@ -23,15 +23,15 @@ def test_missing_weights_are_exit_5_and_say_where_they_go(tmp_path, monkeypatch)
     with pytest.raises(EnvironmentFault) as error:
         inception.InceptionFeatures()
     assert error.value.exit_code == 5
-    assert str(tmp_path / "hub" / "checkpoints" / inception.FILE_NAME) in str(error.value)
+    assert str(tmp_path / "hub" / "checkpoints" / inception_weights.FILE_NAME) in str(error.value)
     assert "harness fetch inception" in str(error.value)
 
 
 def test_the_place_is_torch_hub_s(tmp_path, monkeypatch):
     monkeypatch.delenv("TORCH_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    expected = tmp_path / "torch" / "hub" / "checkpoints" / inception.FILE_NAME
-    assert inception.weights_path() == expected
+    expected = tmp_path / "torch" / "hub" / "checkpoints" / inception_weights.FILE_NAME
+    assert inception_weights.weights_path() == expected
 
 
 def test_other_weights_do_not_make_an_fid(network):
@@ -112,7 +112,7 @@ def test_weights_that_are_none_are_exit_4_and_run_no_code(tmp_path):
 
 
 def test_a_killed_process_is_said_to_be(torch_home):
-    weights = torch_home / "hub" / "checkpoints" / inception.FILE_NAME
+    weights = torch_home / "hub" / "checkpoints" / inception_weights.FILE_NAME
     with inception.InceptionFeatures(weights) as network:
         network._start().kill()
         network._process.wait()

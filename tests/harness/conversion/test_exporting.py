@@ -14,7 +14,7 @@ from eval.evaluation import sample_prompts
 from harness import runs
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.conversion import exporting, importing
-from models.pretrained import autoencoder, pipeline_folder
+from models.pretrained import autoencoder, write_pipeline_folder
 from tests.command import ROOT, assert_one_line_error, harness
 from tests.pipelines import ASSETS, CONFIG, PROMPTS, official_weights, write_run
 from tests.weights_files import torch_saves
@@ -242,7 +242,7 @@ def test_shifted_betas_shift_the_levels_by_one():
     from models.diffusion import Schedule
 
     schedule = Schedule()
-    levels = np.cumprod(1 - np.array(pipeline_folder.shifted_betas(schedule.betas)))
+    levels = np.cumprod(1 - np.array(write_pipeline_folder.shifted_betas(schedule.betas)))
     np.testing.assert_allclose(levels[1:], schedule.alphas_cumprod, rtol=1e-12)
     assert levels[0] == levels[1]
 
@@ -283,7 +283,7 @@ def test_a_failure_while_writing_leaves_nothing(run, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pipeline_folder, "write_scheduler", fail)
+    monkeypatch.setattr(write_pipeline_folder, "write_scheduler", fail)
     with pytest.raises(EnvironmentFault, match="No space"):
         exporting.export(exporting.Plan(run, tmp_path / "out", **PARTS))
     assert list(tmp_path.iterdir()) == []

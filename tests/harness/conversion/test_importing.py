@@ -11,8 +11,8 @@ from eval.evaluation.evaluate_run import load_ema
 from harness import runs
 from harness.base.errors import DataError, UsageError
 from harness.conversion import importing
-from harness.conversion.recognise_weights import read
-from harness.reproduction import verify
+from harness.conversion.weight_namings import read
+from harness.reproduction import run_again
 from harness.runs import checkpoints
 from harness.training import train
 from harness.training.learning_rate import learning_rate
@@ -185,7 +185,7 @@ def test_its_beginning_is_kept_and_can_be_verified_from(official, tmp_path):
     run = importing.import_run(plan)
     train.train(train.Plan(config, 7, run.directory, features, workers=0))
     assert run.checkpoint_steps() == [3, 6]
-    assert verify.verify(run, data_directory=features)["verdict"] == "identical"
+    assert run_again.verify(run, data_directory=features)["verdict"] == "identical"
 
 
 def test_the_first_step_from_it_is_adam_s_first(official, model, tmp_path):

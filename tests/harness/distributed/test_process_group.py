@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from harness import runs
 from harness.base.errors import UsageError
 from harness.distributed import process_group
-from harness.distributed.fixed_order_sum import Fold, fold
+from harness.distributed.gradient_sum import Fold, fold
 from harness.distributed.process_group import World, micro_batches
 from harness.runs import checkpoints
 from tests import command

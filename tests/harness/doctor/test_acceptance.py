@@ -102,11 +102,11 @@ ops.linear = linear
 LOST = """
 import os
 
-from harness.distributed import fixed_order_sum
+from harness.distributed import gradient_sum
 
 if os.environ.get("PADDLE_TRAINER_ID") == "1":
-    _add = fixed_order_sum.Fold.add
-    fixed_order_sum.Fold.add = lambda self, value: _add(self, 0 * value)
+    _add = gradient_sum.Fold.add
+    gradient_sum.Fold.add = lambda self, value: _add(self, 0 * value)
 """
 
 

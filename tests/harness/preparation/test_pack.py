@@ -8,7 +8,7 @@ import pytest
 
 from harness import data, files
 from harness.base.errors import DataError, EnvironmentFault, UsageError
-from harness.data import packed
+from harness.data import packed_reading
 from harness.preparation import pack
 from tests import command
 from tests.fixtures import tiny_config, write_features
@@ -200,7 +200,7 @@ def test_what_lies_beside_the_features_comes_along(tmp_path):
     assert (tmp_path / "packed" / "vae" / "config.json").read_text() == "{}"
     assert (tmp_path / "packed" / "val" / "captions.jsonl").read_text() == "{}\n"
     assert {p.name for p in (tmp_path / "packed").iterdir()} == {
-        "train", "val", "run_vis", "empty_context.npy", "vae", packed.MANIFEST
+        "train", "val", "run_vis", "empty_context.npy", "vae", packed_reading.MANIFEST
     }
 
 

@@ -1,26 +1,49 @@
-"""Bringing the Inception weights to where pytorch-fid looks for them."""
+"""The Inception weights: which file is the published one, where pytorch-fid looks, fetching it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
-from eval.features.inception import OFFICIAL_SHA256_PREFIX, URL, weights_path
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault
 from harness.base.progress import Progress
 
+FILE_NAME = "pt_inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE_NAME}"
+# torch.hub's convention: the file's name ends in the first eight digits of its SHA-256.
+OFFICIAL_SHA256_PREFIX = "6726825d"
 _CHUNK = 1 << 20
 
 
-def inception(source: Path | None = None, *, url: str = URL) -> Path:
+def weights_path() -> Path:
+    """Where torch.hub, and so pytorch-fid, looks for the weights."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")
+    return Path(home).expanduser() / "hub" / "checkpoints" / FILE_NAME
+
+
+def find_weights(path: Path | str | None = None) -> Path:
+    """`path`, or the weights where torch.hub has them; EnvironmentFault if they are missing."""
+    found = Path(path) if path else weights_path()
+    if not found.is_file():
+        raise EnvironmentFault(
+            f"the Inception weights are missing: {found}",
+            remedy="`harness fetch inception` downloads them there; without a network, "
+            f"`harness fetch inception --from FILE` with {URL}",
+        )
+    return found
+
+
+def fetch(source: Path | None = None, *, url: str = URL) -> Path:
     """Put the weights in place, from `source` or by download; returns their path.
 
     What is there already and right is left alone. DataError if a file's SHA-256 is not the
     published one's, EnvironmentFault without a network or on a full disk.
     """
     target = weights_path()
-    if target.is_file() and _is_official(target):
+    if target.is_file() and is_official(files.sha256_file(target)):
         return target
     if target.exists() and source is None:
         raise DataError(
@@ -89,12 +112,13 @@ def _store(response, part: Path, begun: int, total: int) -> None:
             progress.advance(len(chunk))
 
 
-def _is_official(path: Path) -> bool:
-    return files.sha256_file(path).startswith(OFFICIAL_SHA256_PREFIX)
+def is_official(sha256: str) -> bool:
+    """Whether this is the SHA-256 (hex) of the published file."""
+    return sha256.startswith(OFFICIAL_SHA256_PREFIX)
 
 
 def _check(path: Path) -> None:
-    if not _is_official(path):
+    if not is_official(files.sha256_file(path)):
         raise DataError(
             f"{path} is not the published file: its SHA-256 does not begin with "
             f"{OFFICIAL_SHA256_PREFIX}",

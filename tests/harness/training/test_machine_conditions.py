@@ -12,13 +12,13 @@ import pytest
 
 from harness.base import nvml
 from harness.distributed.process_group import World
-from harness.training import conditions, train
+from harness.training import machine_conditions, train
 from tests.fixtures import tiny_config
 from tests.nvml_stand_in import Nvml
 
 
 def reader(**answers):
-    return conditions.CardReader(nvml.driver(Nvml(answers)).cards[0])
+    return machine_conditions.CardReader(nvml.driver(Nvml(answers)).cards[0])
 
 
 def test_a_sound_card_is_neither_throttled_nor_shared():
@@ -60,10 +60,10 @@ def test_processors_time_is_told_from_the_kernels_counters(tmp_path, monkeypatch
             (tmp_path / name).write_text(text)
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    monkeypatch.setattr(conditions, "time", SimpleNamespace(process_time=lambda: spent))
+    monkeypatch.setattr(machine_conditions, "time", SimpleNamespace(process_time=lambda: spent))
     spent = 0.0
     write(1000, 1000, 0, 100, 10)
-    read = conditions.ProcessorReader(tmp_path)
+    read = machine_conditions.ProcessorReader(tmp_path)
     assert read() == {}  # no time has gone by
     spent = 30 / os.sysconf("SC_CLK_TCK")
     write(1080, 1010, 10, 110, 15)
@@ -85,15 +85,15 @@ def busy():
 
 def test_real_load_of_another_process_is_others_and_ones_own_is_not(busy, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {busy})
-    read = conditions.ProcessorReader()
+    read = machine_conditions.ProcessorReader()
     while not (sample := read()):
         threading.Event().wait(0.02)
-    assert conditions.of_job(sample, World.alone())["others_share"] > 0.5
+    assert machine_conditions.of_job(sample, World.alone())["others_share"] > 0.5
     assert sample["own_share"] < 0.5
 
 
 def test_pauses_are_left_out_and_a_lap_starts_anew(monkeypatch):
-    monkeypatch.setattr(conditions, "EVERY", 0.001)
+    monkeypatch.setattr(machine_conditions, "EVERY", 0.001)
     read = threading.Event()
     state = SimpleNamespace(paused=0.0, pausing=True)
 
@@ -105,7 +105,7 @@ def test_pauses_are_left_out_and_a_lap_starts_anew(monkeypatch):
         state.paused += state.pausing
         return state.paused
 
-    watch = conditions.Watch(sample, paused)
+    watch = machine_conditions.Watch(sample, paused)
     for _ in range(3):
         read.clear()
         read.wait()
@@ -130,10 +130,10 @@ class Job(World):
 
 
 def test_a_jobs_figure_is_the_worst_devices_and_its_power_the_sum():
-    keys = list(conditions._OF_JOB)
+    keys = list(machine_conditions._OF_JOB)
     other = {"watts": 250.0, "throttled_share": 0.5, "sm_mhz": 900.0}
     row = [7.0, *(other.get(key, np.nan) for key in keys), np.nan, np.nan]
-    found = conditions.of_job(
+    found = machine_conditions.of_job(
         {"watts": 300.0, "throttled_share": 0.0, "sm_mhz": 1410.0, "celsius": 60.0},
         Job(size=2, rows=[row]),
     )
@@ -142,15 +142,17 @@ def test_a_jobs_figure_is_the_worst_devices_and_its_power_the_sum():
 
 @pytest.mark.parametrize(("where", "others"), [("here", 0.1), ("elsewhere", 0.5)])
 def test_workers_on_the_same_processors_are_no_others(where, others):
-    at = conditions._processors() + (where == "elsewhere")
-    row = [at, *(np.nan for _ in conditions._OF_JOB), 0.9, 0.4]
-    found = conditions.of_job({"busy_share": 0.9, "own_share": 0.4}, Job(size=2, rows=[row]))
+    at = machine_conditions._processors() + (where == "elsewhere")
+    row = [at, *(np.nan for _ in machine_conditions._OF_JOB), 0.9, 0.4]
+    own = {"busy_share": 0.9, "own_share": 0.4}
+    found = machine_conditions.of_job(own, Job(size=2, rows=[row]))
     assert found["others_share"] == pytest.approx(others)
 
 
 def test_a_run_on_a_throttled_card_says_so_in_its_timings(features, tmp_path, monkeypatch):
-    monkeypatch.setattr(conditions, "EVERY", 0.001)
-    monkeypatch.setattr(conditions, "here", lambda: reader(CurrentClocksThrottleReasons=0x20))
+    monkeypatch.setattr(machine_conditions, "EVERY", 0.001)
+    throttled = reader(CurrentClocksThrottleReasons=0x20)
+    monkeypatch.setattr(machine_conditions, "here", lambda: throttled)
     config = tiny_config("train.max_steps=30", "train.log_steps=10")
     run = train.train(train.Plan(config, 1, tmp_path / "run", features, 0))
     told = [line for line in run.timing() if "watts" in line]
@@ -161,8 +163,8 @@ def test_a_run_on_a_throttled_card_says_so_in_its_timings(features, tmp_path, mo
 
 
 def test_a_run_beside_real_load_tells_it(busy, features, tmp_path, monkeypatch):
-    monkeypatch.setattr(conditions, "EVERY", 0.05)
-    monkeypatch.setattr(conditions, "_MOST_PAUSED", 1.0)
+    monkeypatch.setattr(machine_conditions, "EVERY", 0.05)
+    monkeypatch.setattr(machine_conditions, "_MOST_PAUSED", 1.0)
     config = tiny_config("train.max_steps=200", "train.log_steps=20", "train.save_steps=1000")
     run = train.train(train.Plan(config, 1, tmp_path / "run", features, 0))
     told = [line["others_share"] for line in run.timing() if "others_share" in line]

@@ -3,7 +3,7 @@
 import pytest
 
 from reports import build
-from reports.output import glance
+from reports.output import first_screen
 from tests.reports import fabricate
 
 
@@ -23,7 +23,7 @@ def made(root, **others):
 
 
 def verdict(report):
-    table = glance.table(report)
+    table = first_screen.table(report)
     return {row[0].shown: row[-1].shown for row in table.rows}["other"]
 
 
@@ -40,8 +40,8 @@ def test_it_is_said_in_words(tmp_path, others, said):
 
 def test_the_best_is_marked_by_more_than_colour_and_only_where_it_is_known(tmp_path):
     def marked(report):
-        return {(row[0].shown, head.text) for row in glance.table(report).rows
-                for head, cell in zip(glance.table(report).heads, row, strict=True)
+        return {(row[0].shown, head.text) for row in first_screen.table(report).rows
+                for head, cell in zip(first_screen.table(report).heads, row, strict=True)
                 if "best" in cell.under and cell.tone == "best"}
 
     apart = marked(made(tmp_path / "apart", speed=90.0, fid=5.0, interval=(4.0, 6.0)))
@@ -52,6 +52,6 @@ def test_the_best_is_marked_by_more_than_colour_and_only_where_it_is_known(tmp_p
 
 def test_one_run_is_set_against_nothing(tmp_path):
     run = fabricate.run(tmp_path / "alone")
-    table = glance.table(build.build([run]))
+    table = first_screen.table(build.build([run]))
     assert [head.text for head in table.heads] == ["Run", "Images/s", "Host memory, GiB"]
-    assert glance.quality(build.build([run])) is None
+    assert first_screen.quality(build.build([run])) is None

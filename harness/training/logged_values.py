@@ -7,7 +7,7 @@ from harness.base.progress import say
 from harness.base.wording import counted
 from harness.configs import schema
 from harness.distributed.process_group import World
-from harness.training import conditions, measure
+from harness.training import machine_conditions, measure
 from harness.training.learning_rate import learning_rate
 
 
@@ -30,7 +30,7 @@ class RunLog:
         self._timing: runs.Lines | None = None
         if world.leads:
             self._open(run, keep_through)
-        self._watch = conditions.Watch(conditions.here(), self.chrono.paused)
+        self._watch = machine_conditions.Watch(machine_conditions.here(), self.chrono.paused)
         self.shown: dict[str, str] = {}  # the speed, as PaddlePaddle's robots look for it in a log
 
     def _open(self, run: runs.Run, keep_through: int) -> None:
@@ -49,7 +49,7 @@ class RunLog:
         timing = measure.of_job(measure.snapshot(self.chrono), self._world)
         if speed := timing["images_per_second"]:
             self.shown = {"ips": f"{speed:.2f} images/s"}
-        timing |= conditions.of_job(self._watch.lap(), self._world)
+        timing |= machine_conditions.of_job(self._watch.lap(), self._world)
         if self._metrics is None or self._timing is None:
             return
         lr = learning_rate(self._config.optim, step, train.max_steps)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from baselines import check_output, gate, junit, record
+from baselines import check_table, gate, junit, record
 from tests.baselines import made
 
 
@@ -27,15 +27,15 @@ def reports(tmp_path_factory):
 
 
 def test_the_table_names_every_metric_and_ends_with_the_outcome(reports):
-    lines = check_output.table(reports["slow"]).splitlines()
+    lines = check_table.table(reports["slow"]).splitlines()
     row = next(line for line in lines if line.startswith("throughput"))
     assert "worse" in row and "images/s" in row and "5:5" in row and "%" in row
     assert lines[-1].startswith("failed: ") and "1 worse" in lines[-1]
-    assert "not gated on" in check_output.table(reports["elsewhere"])
+    assert "not gated on" in check_table.table(reports["elsewhere"])
 
 
 def test_json_is_one_document_without_nan(reports):
-    text = json.dumps(check_output.document(reports["noisy"]), allow_nan=False)
+    text = json.dumps(check_table.document(reports["noisy"]), allow_nan=False)
     document = json.loads(text)
     assert document["outcome"] == "inconclusive" and document["baseline"] == "small-cpu"
     assert {one["metric"] for one in document["verdicts"]} >= {"throughput", "loss_bits"}
@@ -58,24 +58,24 @@ def test_junit_counts(reports, case, failures, errors, skipped):
 
 
 def test_github_annotations(reports):
-    (line,) = check_output.github_lines(reports["slow"])
+    (line,) = check_table.github_lines(reports["slow"])
     assert line.startswith("::error title=small-cpu%3A throughput worse::-")
     assert "%25" in line and "\n" not in line
-    assert [line[:9] for line in check_output.github_lines(reports["noisy"])] == ["::warning"]
-    assert [line[:8] for line in check_output.github_lines(reports["fast"])] == ["::notice"]
-    assert check_output.github_lines(reports["good"]) == []
+    assert [line[:9] for line in check_table.github_lines(reports["noisy"])] == ["::warning"]
+    assert [line[:8] for line in check_table.github_lines(reports["fast"])] == ["::notice"]
+    assert check_table.github_lines(reports["good"]) == []
 
 
 def test_an_improvement_comes_with_the_command_that_records_it(reports):
-    command = check_output.rerecord(reports["fast"])
+    command = check_table.rerecord(reports["fast"])
     assert command.startswith("harness baseline record ") and "--name small-cpu" in command
-    assert command in check_output.markdown(reports["fast"])
-    assert check_output.rerecord(reports["good"]) is None
-    assert check_output.rerecord(reports["slow"]) is None
+    assert command in check_table.markdown(reports["fast"])
+    assert check_table.rerecord(reports["good"]) is None
+    assert check_table.rerecord(reports["slow"]) is None
 
 
 def test_markdown_keeps_its_columns(reports):
-    lines = check_output.markdown(reports["slow"]).splitlines()
+    lines = check_table.markdown(reports["slow"]).splitlines()
     table = [line for line in lines if line[:1] == "|"]
     assert len({line.count("|") - line.count("\\|") for line in table}) == 1
     assert any("🔴 worse" in line for line in table)

@@ -14,7 +14,7 @@ from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress
 from harness.distributed.process_group import World
 from harness.files import tensor_files
-from harness.reproduction import divergence, self_consistency
+from harness.reproduction import divergence, log_audit
 from harness.reproduction.divergence import DIFFERENT, IDENTICAL
 from harness.runs import checkpoints
 from harness.training.step import NonFiniteLoss, Trainer
@@ -41,11 +41,11 @@ def verify(
         "through": start, "bits_promised": False, "stack": {}, "commit": None, "steps": [],
         "first_divergence": None, "largest_difference": {},
     }
-    report["findings"] = self_consistency.settings(run)
+    report["findings"] = log_audit.settings(run)
     if report["findings"]:
         return report  # which config is the true one cannot be known, so none is run
     config = run.config
-    report["findings"] = self_consistency.log(run, config) + self_consistency.saved(run)
+    report["findings"] = log_audit.log(run, config) + log_audit.saved(run)
     if loaded and start not in run.checkpoint_steps():
         there = ", ".join(map(str, run.checkpoint_steps())) or "none"
         raise UsageError(
@@ -74,11 +74,11 @@ def _end(run: runs.Run, start: int, steps: int | None) -> int:
     return max([start, *run.checkpoint_steps()])
 
 
-def _unusable(run: runs.Run, start: int) -> self_consistency.Finding | None:
+def _unusable(run: runs.Run, start: int) -> log_audit.Finding | None:
     try:
         checkpoints.check(run.checkpoint(start))
     except DataError as error:
-        return self_consistency.finding(run.checkpoint(start), f"cannot be started from: {error}")
+        return log_audit.finding(run.checkpoint(start), f"cannot be started from: {error}")
     return None
 
 
@@ -106,7 +106,7 @@ def _source(
     digest = data.describe(directory, source)["sampled_digest"]
     if recorded.get("sampled_digest") not in (None, digest):
         report["findings"].append(
-            self_consistency.finding(
+            log_audit.finding(
                 directory, "does not hold the data that the run was trained on"
             ))
     return source
@@ -133,7 +133,7 @@ def _repeat(
             try:
                 loss, _ = trainer.train(zip(shards, batches, strict=False))
             except NonFiniteLoss as error:
-                report["findings"].append(self_consistency.finding("the repetition", str(error)))
+                report["findings"].append(log_audit.finding("the repetition", str(error)))
                 return
             progress.advance()
             step = trainer.step

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from eval.features import fetch_inception, inception
+from eval.features import inception_weights
 from harness.base.errors import DataError, EnvironmentFault
 
 CONTENT = bytes(range(256)) * 5000
@@ -51,17 +51,15 @@ def url():
 def place(tmp_path, monkeypatch):
     """A TORCH_HOME of its own, and CONTENT as the published file."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    for module in (fetch_inception, inception):
-        monkeypatch.setattr(
-            module, "OFFICIAL_SHA256_PREFIX", hashlib.sha256(CONTENT).hexdigest()[:8]
-        )
-    return inception.weights_path()
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    monkeypatch.setattr(inception_weights, "OFFICIAL_SHA256_PREFIX", digest[:8])
+    return inception_weights.weights_path()
 
 
 def test_it_is_downloaded_to_where_torch_hub_looks(url, place):
-    assert fetch_inception.inception(url=url) == place
+    assert inception_weights.fetch(url=url) == place
     assert place.read_bytes() == CONTENT
-    assert fetch_inception.inception(url=url) == place
+    assert inception_weights.fetch(url=url) == place
     assert Handler.ranges == [0]  # the second call fetched nothing
     assert [p.name for p in place.parent.iterdir()] == [place.name]
 
@@ -69,9 +67,9 @@ def test_it_is_downloaded_to_where_torch_hub_looks(url, place):
 def test_a_broken_download_is_continued(url, place):
     Handler.cut = 1
     with pytest.raises(EnvironmentFault, match="same command continues"):
-        fetch_inception.inception(url=url)
+        inception_weights.fetch(url=url)
     assert not place.exists()
-    assert fetch_inception.inception(url=url).read_bytes() == CONTENT
+    assert inception_weights.fetch(url=url).read_bytes() == CONTENT
     assert Handler.ranges[0] == 0 and Handler.ranges[1] > 0
 
 
@@ -79,27 +77,27 @@ def test_a_wrong_beginning_is_thrown_away(url, place):
     place.parent.mkdir(parents=True)
     place.with_name(place.name + ".part").write_bytes(b"x" * 1000)
     with pytest.raises(DataError, match="not the published file"):
-        fetch_inception.inception(url=url)
+        inception_weights.fetch(url=url)
     assert not place.exists()
-    assert fetch_inception.inception(url=url).read_bytes() == CONTENT
+    assert inception_weights.fetch(url=url).read_bytes() == CONTENT
 
 
 def test_no_network_is_exit_5(place):
     with pytest.raises(EnvironmentFault, match="--from FILE"):
-        fetch_inception.inception(url="http://127.0.0.1:9/none")
+        inception_weights.fetch(url="http://127.0.0.1:9/none")
 
 
 def test_from_a_file(tmp_path, place):
     (tmp_path / "good").write_bytes(CONTENT)
-    assert fetch_inception.inception(tmp_path / "good").read_bytes() == CONTENT
+    assert inception_weights.fetch(tmp_path / "good").read_bytes() == CONTENT
 
 
 def test_a_wrong_file_is_refused_and_changes_nothing(tmp_path, place):
     (tmp_path / "bad").write_bytes(CONTENT[:-1])
     with pytest.raises(DataError):
-        fetch_inception.inception(tmp_path / "bad")
+        inception_weights.fetch(tmp_path / "bad")
     with pytest.raises(DataError, match="missing"):
-        fetch_inception.inception(tmp_path / "none")
+        inception_weights.fetch(tmp_path / "none")
     assert not place.exists()
 
 
@@ -107,5 +105,5 @@ def test_a_stranger_in_the_place_is_left_alone(url, place):
     place.parent.mkdir(parents=True)
     place.write_bytes(b"mine")
     with pytest.raises(DataError, match="move it away"):
-        fetch_inception.inception(url=url)
+        inception_weights.fetch(url=url)
     assert place.read_bytes() == b"mine"

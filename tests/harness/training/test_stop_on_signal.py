@@ -12,7 +12,7 @@ SCRIPT = """
 import signal, sys, time, weakref
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's tests ignore it
 from harness.distributed import program
-from harness.training.stopping import Stop, StopNow
+from harness.training.stop_on_signal import Stop, StopNow
 class Thing:
     pass
 def dropped():

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from harness import configs, files, runs
-from harness.base import fingerprint, stacks
+from harness.base import fingerprint, locked_stacks
 from harness.base.errors import UsageError
 from harness.files import tensor_files
-from harness.reproduction import verify
+from harness.reproduction import run_again
 from harness.runs import checkpoints
 from harness.training import train
 from tests.command import assert_one_line_error, harness
@@ -32,7 +32,7 @@ def run(recorded, tmp_path):
 
 
 def report(directory, **options):
-    return verify.verify(runs.load(directory), **options)
+    return run_again.verify(runs.load(directory), **options)
 
 
 def rewrite(path, change):
@@ -104,7 +104,7 @@ def test_one_changed_bit_is_found_and_its_tensor_named(run, part, key, sealed):
     assert (worst["step"], worst["elements"]) == (3, 1)
     assert 0 < worst["largest"] < 1e-6
     assert (str(path) in said(found)) is not sealed
-    assert "mid_block.attn.qkv.weight: 1 of" in verify.text(found)
+    assert "mid_block.attn.qkv.weight: 1 of" in run_again.text(found)
 
 
 def test_a_changed_optimizer_is_found(run):
@@ -189,7 +189,7 @@ def test_on_another_stack_the_difference_is_named_and_within_tolerance(run, monk
     assert found["verdict"] == "within tolerance" and not found["bits_promised"]
     assert found["stack"]["env.OMP_NUM_THREADS"][0] == "64"
     assert found["first_divergence"] == {"step": 3, "what": ["loss", "weights"]}
-    text = verify.text(found)
+    text = run_again.text(found)
     assert "env.OMP_NUM_THREADS was '64'" in text and "no bits are promised" in text
     monkeypatch.setattr("harness.reproduction.divergence.TOLERANCE", 1e-12)
     assert report(run)["verdict"] == "differs"
@@ -229,6 +229,7 @@ def test_the_fingerprint_names_the_stack():
                 "env.FLAGS_use_stride_kernel", "env.FLAGS_cudnn_deterministic"):
         assert key in found
     assert found["env.OMP_NUM_THREADS"] == "1"
-    assert stacks.label(found).startswith(tuple(stack.name for stack in stacks.STACKS))
+    names = tuple(stack.name for stack in locked_stacks.STACKS)
+    assert locked_stacks.label(found).startswith(names)
     assert found == fingerprint.collect()
     json.dumps(found, allow_nan=False)

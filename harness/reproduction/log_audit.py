@@ -9,7 +9,7 @@ from harness.base.errors import DataError, HarnessError
 from harness.reproduction.divergence import recorded_loss
 from harness.runs import checkpoints
 from harness.training.learning_rate import learning_rate
-from harness.training.run_log import logged_steps
+from harness.training.logged_values import logged_steps
 
 Finding = dict[str, str]
 

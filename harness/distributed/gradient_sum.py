@@ -13,7 +13,7 @@ in order: the same bits for 1, 2, 4 and 8 processes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,41 @@ import paddle
 from paddle import nn
 
 from harness.configs import Config
-from harness.distributed.fixed_order_sum import Fold, fold
 from harness.distributed.process_group import World, local_share
 from models.uvit import UViTOutput
 
 Result = tuple[dict[str, paddle.Tensor], float, bool]
+
+
+class Fold:
+    """Adds 2^k things as a fixed binary tree, one after the other, keeping at most k partial sums.
+
+    ((0+1)+(2+3))+((4+5)+(6+7)), whoever adds which aligned part of it: floating-point
+    addition is not associative, so the tree decides the bits, and it is always the same.
+    """
+
+    def __init__(self) -> None:
+        self._partial: list[tuple[int, Any]] = []
+
+    def add(self, value: Any) -> None:
+        height = 0
+        while self._partial and self._partial[-1][0] == height:
+            _, left = self._partial.pop()
+            value, height = left + value, height + 1
+        self._partial.append((height, value))
+
+    def total(self) -> Any:
+        """The sum, once 2^k things were added."""
+        ((_, value),) = self._partial
+        return value
+
+
+def fold(values: Sequence[Any]) -> Any:
+    """Sum of 2^k values as `Fold` does it."""
+    tree = Fold()
+    for value in values:
+        tree.add(value)
+    return tree.total()
 
 
 def make(model: nn.Layer, config: Config, world: World) -> Fast | FixedOrder:
