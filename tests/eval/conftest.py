@@ -8,7 +8,7 @@ import pytest
 
 from eval.features import networks
 from eval.features.digits import DigitsFeatures
-from eval.features.inception import FILE_NAME
+from eval.features.inception_weights import FILE_NAME
 from eval.metrics import feature_statistics
 from harness.base import seeds
 from harness.digits import dataset

@@ -11,7 +11,7 @@ from harness.reproduction import diff, divergence
 from harness.training import train
 from tests.command import assert_one_line_error, harness
 from tests.fixtures import tiny_config
-from tests.harness.reproduction.test_verify import flip_weight_bit, rewrite, seal
+from tests.harness.reproduction.test_run_again import flip_weight_bit, rewrite, seal
 
 
 @pytest.fixture(scope="module")
