@@ -16,7 +16,13 @@ def load(path: Path = FILE) -> list[dict[str, Any]]:
 
     DataError if a number lacks its source or its protocol: it would say nothing.
     """
-    content = files.read_json(path)
+    try:
+        return _numbers(files.read_json(path), path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is not a list of published numbers: {error!r}") from error
+
+
+def _numbers(content: Any, path: Path) -> list[dict[str, Any]]:
     found = []
     for number in content["numbers"]:
         for key, table in (("protocol", "protocols"), ("source", "sources")):

@@ -84,7 +84,7 @@ def _said(path: Path, pairs: np.ndarray) -> tuple[list[str] | None, np.ndarray |
         try:
             entry = json.loads(line)
             known[int(entry["image"]), int(entry["caption"])] = entry
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise DataError(f"{path} line {number} is not a caption: {error!r}") from error
     entries = []
     for image, caption in pairs.tolist():
@@ -92,5 +92,6 @@ def _said(path: Path, pairs: np.ndarray) -> tuple[list[str] | None, np.ndarray |
             raise DataError(f"{path} does not say caption {caption} of image {image}")
         entries.append(known[image, caption])
     texts = [str(e["text"]) for e in entries] if all("text" in e for e in entries) else None
-    has_labels = all(type(e.get("label")) is int for e in entries)
+    has_labels = all(
+        type(label := e.get("label")) is int and abs(label) < 2**63 for e in entries)
     return texts, np.array([e["label"] for e in entries], np.int64) if has_labels else None

@@ -8,6 +8,9 @@ Anything else that escapes is a bug (exit code 1, traceback).
 from __future__ import annotations
 
 
+_LONGEST = 1500  # characters of a message, and of a remedy
+
+
 class HarnessError(Exception):
     """What is wrong and where (`message`), and what to do about it (`remedy`)."""
 
@@ -54,4 +57,9 @@ class Interrupted(HarnessError):
 
 
 def _one_line(text: str) -> str:
-    return " ".join(str(text).split())
+    """As one line, not endless, that a terminal only shows: a hostile file may have had a say."""
+    line = " ".join(str(text).split())
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

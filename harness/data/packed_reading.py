@@ -36,6 +36,7 @@ SCHEMA = 1
 KINDS = ("moments", "contexts")
 # Mapped pages are let go of after this much was looked at. They stay in the page cache.
 _WINDOW = 16 << 20
+_MOST_FAULTS = 100
 _REMEDY = "pack it again, or copy it again from where it was packed"
 
 
@@ -51,9 +52,9 @@ def manifest(directory: Path) -> dict[str, Any]:
     files.refuse_newer(found, SCHEMA, path)
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise DataError(f"{path} is not a packed data set of schema {SCHEMA}", remedy=_REMEDY)
+    splits = found.get("splits")
     sound = found.get("context_dtype") in ("float32", "float16") and isinstance(
-        found.get("splits"), dict
-    )
+        splits, dict) and all(isinstance(entry, dict) for entry in splits.values())
     for key, length in (("moments_shape", 3), ("context_shape", 2)):
         shape = found.get(key)
         sound = sound and isinstance(shape, list) and len(shape) == length and all(
@@ -176,7 +177,10 @@ def _open_shard(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> _Shard:
 
 
 def shard_faults(folder: Path, found: dict[str, Any]) -> list[str]:
-    """What is wrong with the sizes and headers of a split's shards, all of it."""
+    """What is wrong with the sizes and headers of a split's shards, `_MOST_FAULTS` at most.
+
+    A forged packed.json counts more shards than a disk can hold.
+    """
     faults = []
     entry = found["splits"][folder.name]
     dtypes = "<f4", np.dtype(found["context_dtype"]).newbyteorder("<").str
@@ -192,6 +196,8 @@ def shard_faults(folder: Path, found: dict[str, Any]) -> list[str]:
                     _open_shard(path, np.dtype(dtype), (min(per_shard, rows - first), *shape))
                 except DataError as error:
                     faults.append(error.message)
+                    if len(faults) >= _MOST_FAULTS:
+                        return faults
         except DataError as error:
             faults.append(error.message)
     return faults

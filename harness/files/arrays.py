@@ -6,6 +6,7 @@ import io
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -49,6 +50,18 @@ def load_npy(
         return _shaped(array, found_shape, fortran)
 
 
+def parse_npy(data: bytes, name: Path | str) -> np.ndarray:
+    """The array of numbers that an .npy file's bytes are, read-only; DataError names it `name`."""
+    import numpy as np
+
+    file = io.BytesIO(data)
+    shape, fortran, dtype = _npy_header(file, name)
+    if len(data) - file.tell() < math.prod(shape) * dtype.itemsize:
+        raise DataError(f"{name} is truncated")
+    array = np.frombuffer(data, dtype, count=math.prod(shape), offset=file.tell())
+    return _shaped(array, shape, fortran)
+
+
 def _npy_header(file: Any, path: Path | str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, Fortran order and dtype of the .npy that `file` begins with; numbers only."""
     shape, fortran, dtype = _any_npy_header(file, path)
@@ -73,7 +86,7 @@ def _any_npy_header(file: Any, path: Path | str) -> tuple[tuple[int, ...], bool,
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(header)
     except (ValueError, TypeError, EOFError, struct.error, SyntaxError, RecursionError,
-            MemoryError) as error:  # the header is a Python literal: its parser raises all these
+            MemoryError, tokenize.TokenError) as error:  # the header is a Python literal: its parser raises all these
         raise DataError(f"{path} is not a .npy array: {_brief(error)}") from error
     # A size of zero would admit any other beside it.
     if min(shape, default=0) < 0 or len(shape) > 32 or math.prod(max(n, 1) for n in shape) >= 2**48:

@@ -47,7 +47,8 @@ def read_bytes(path: Path | str, *, remedy: str | None = None, limit: int | None
 def read_json(path: Path | str, *, remedy: str | None = None, limit: int = JSON_LIMIT) -> Any:
     """Parse a JSON file of at most `limit` bytes; DataError names the file and the position.
 
-    NaN and infinity, which JSON does not have, are refused.
+    NaN and infinity, which JSON does not have, are refused, and so are numbers that no float or
+    no 64 bits hold.
     """
     return parse_json(read_bytes(path, remedy=remedy, limit=limit), path, remedy=remedy)
 
@@ -55,7 +56,7 @@ def read_json(path: Path | str, *, remedy: str | None = None, limit: int = JSON_
 def parse_json(data: bytes, path: Path | str, *, remedy: str | None = None) -> Any:
     """`read_json` of what `path` was found to hold."""
     try:
-        return json.loads(data, parse_constant=_no_constant)
+        return json.loads(data, parse_constant=_no_constant, parse_float=_finite, parse_int=_int64)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", remedy=remedy) from error
 
@@ -73,18 +74,32 @@ def refuse_newer(found: Any, schema: int, path: Path | str) -> None:
 def is_number(value: Any, *, finite: bool = True) -> TypeGuard[float]:
     """Whether a JSON value is a number, and a finite one; true and false are none.
 
-    An integer that no float can hold is not finite either.
+    An integer that no float can hold is none either.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
-        return not finite or math.isfinite(value)
+        return math.isfinite(value) or not finite
     except OverflowError:
         return False
 
 
 def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON number")
+
+
+def _int64(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{text[:20]} is a number that 64 bits do not hold")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is a number that no float can hold")
+    return value
 
 
 def sha256_file(path: Path | str) -> str:

@@ -55,7 +55,7 @@ def _coco(whole: dict[str, Any], path: Path) -> list[Item]:
         captions: dict[int, list[str]] = {key: [] for key in names}
         for annotation in whole["annotations"]:
             captions[int(annotation["image_id"])].append(_text(annotation["caption"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{path} is not a captions file of COCO: {error!r}",
                         remedy=_REMEDY) from error
     return [Item(names[key], tuple(captions[key])) for key in sorted(names)]

@@ -7,7 +7,6 @@ archive. Every array is checked (shape, dtype, finite) before it is written.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
@@ -77,8 +76,9 @@ def _unpack(archive: Path, work: Path, moments_shape: tuple[int, ...],
                 at = tar.offset
             end = tar.offset
         _hold_end(archive, end)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise DataError(f"{archive} is not a sound tar archive: {error}", remedy=_REMEDY) from error
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError,
+            RecursionError) as error:  # headers that claim any size, or name each other for ever
+        raise DataError(f"{archive} is not a sound tar archive: {str(error) or type(error).__name__}", remedy=_REMEDY) from error
 
 
 def _safe_name(member: tarfile.TarInfo, archive: Path) -> str | None:
@@ -91,6 +91,8 @@ def _safe_name(member: tarfile.TarInfo, archive: Path) -> str | None:
     hostile = (
         member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name
     )
+    if member.size < 0:  # the next header would be this one again, for ever
+        raise DataError(f"{archive}: {member.name!r} has {member.size} bytes", remedy=_REMEDY)
     if hostile:
         raise DataError(f"{archive} has a member outside its directory: {member.name!r}",
                         remedy="do not use this archive")
@@ -134,9 +136,9 @@ class _Checker:
             array = np.frombuffer(data, "<f4", offset=len(header))
         else:
             try:
-                array = np.load(io.BytesIO(data), allow_pickle=False)
-            except (ValueError, EOFError) as error:
-                return f"is not a whole .npy array ({error})"
+                array = files.parse_npy(data, path.name)
+            except DataError as error:
+                return f"is not a whole .npy array ({error.message})"
             if array.shape != tuple(shape) or array.dtype != np.float32:
                 return f"is {array.dtype} {list(array.shape)}, expected float32 {list(shape)}"
         return None if np.isfinite(array).all() else "holds NaN or infinite values"

@@ -96,4 +96,5 @@ def _decode(line: bytes) -> dict[str, Any] | None:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and type(value.get("step")) is int else None
+    step = value.get("step") if isinstance(value, dict) else None
+    return value if type(step) is int and abs(step) < 2**63 else None

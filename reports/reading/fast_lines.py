@@ -16,9 +16,7 @@ import numpy as np
 import pyarrow
 from pyarrow import json as arrow_json
 
-from harness import runs
-
-_NUMBERS = (int, float)
+from harness import files, runs
 
 Columns = dict[str, np.ndarray]
 
@@ -85,7 +83,7 @@ def _carefully(path: Path) -> Columns:
     for key in dict.fromkeys(key for row in rows for key in row):
         values = [row.get(key) for row in rows]
         # Text, a list, a mapping, a truth value: not for these tables.
-        numbers = [value if type(value) in _NUMBERS else None for value in values]
+        numbers = [value if files.is_number(value, finite=False) else None for value in values]
         if numbers == values or any(number is not None for number in numbers):
             columns[key] = np.array(numbers, dtype=np.float64)
     return columns

@@ -151,6 +151,10 @@ def _check(run: runs.Run) -> None:
     for section in ("model", "train"):
         if not isinstance(run.info["config"].get(section), dict):
             raise DataError(f"{where}: the config has no section {section}")
+    if not isinstance(run.info["config"].get("name", ""), str):
+        raise DataError(f"{where}: the config's name is no text")
+    if type(run.info["fingerprint"].get("world_size") or 1) is not int:
+        raise DataError(f"{where}: world_size is not a whole number")
     digest = hashlib.sha256(files.canonical_json(run.info["config"])).hexdigest()
     if digest != run.info["digest"]:
         raise DataError(

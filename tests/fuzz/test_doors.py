@@ -1,0 +1,70 @@
+"""Every door, knocked at with kept inputs and with files changed at random; longer by atheris."""
+
+import importlib.util
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command import ROOT, environment
+from tests.fuzz import doors, kept, mutations
+
+CHANGED = 120  # inputs a door, in the suite
+
+
+def resident(field):
+    """VmRSS or VmHWM of this process, bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def changed(door, number):
+    """Input `number` of a door: the same whenever and wherever it is made."""
+    draw = random.Random(number)
+    data = draw.choice(door.seeds())
+    for _ in range(draw.choice((1, 1, 2))):
+        data = mutations.FORMS[door.form](data, draw)
+    return door.repair(data)
+
+
+@pytest.mark.parametrize("name", doors.DOORS)
+def test_a_door_reads_or_refuses_in_one_line(name, tmp_path):
+    door = doors.DOORS[name]
+    doors.enter(door, tmp_path)
+    for data in door.seeds()[:1]:
+        assert doors.knock(door, tmp_path, data) is None
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = resident("VmRSS")
+    for number, data in enumerate(kept.inputs(name, door)):
+        _knock(door, tmp_path, data, f"kept input {number} of {name}")
+    refused = 0
+    for number in range(CHANGED):
+        data = changed(door, number)
+        refused += _knock(door, tmp_path, data, f"input {number} of {name}") is not None
+    assert 0 < refused < CHANGED  # both kinds were seen
+    assert resident("VmHWM") - before < doors.BYTES
+
+
+def _knock(door, place, data, said):
+    try:
+        return doors.knock(door, place, data)
+    except Exception as error:
+        raise AssertionError(f"{said}, {data[:200]!r}, gave {error!r}") from error
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="needs `make fuzzer`")
+@pytest.mark.parametrize("name", doors.DOORS)
+def test_two_minutes_of_fuzzing_find_nothing(name, tmp_path, capsys):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", name, "--seconds", "120"], cwd=tmp_path,
+        env=environment(PYTHONPATH=":".join([str(ROOT), *sys.path])), text=True,
+        capture_output=True)
+    found = json.loads(done.stdout)
+    with capsys.disabled():
+        print(f"\n{name}: {found['inputs']} inputs, {found['edges']} edges covered")
+    assert found["finding"] is None, found["finding"]
+    assert found["inputs"] > 100
