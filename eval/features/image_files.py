@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.base.errors import DataError
+from harness.files.image_reading import opened_image
 
 # pytorch-fid's list, in its spelling: other files in a folder are passed over.
 EXTENSIONS = ("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp")
@@ -27,13 +28,8 @@ def listing(folder: Path | str) -> list[Path]:
 
 def load(path: Path | str, preparation: str = "none") -> np.ndarray:
     """One image as uint8 RGB [H, W, 3]; DataError if it cannot be decoded."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable image: {error}") from error
+    with opened_image(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
     return coco256(pixels) if preparation == "coco256" else pixels
 
 

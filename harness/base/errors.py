@@ -7,7 +7,6 @@ Anything else that escapes is a bug (exit code 1, traceback).
 
 from __future__ import annotations
 
-
 _LONGEST = 1500  # characters of a message, and of a remedy
 
 

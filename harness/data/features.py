@@ -226,7 +226,7 @@ def read_into(path: Path, out: np.ndarray) -> None:
     expected = npy_header("<f4", out.shape)
     header = bytearray(len(expected))
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not a pipe
         try:
             count = os.readv(descriptor, [header, out])
         finally:

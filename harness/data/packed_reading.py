@@ -154,7 +154,7 @@ def shard_name(kind: str, number: int) -> str:
 def _open_shard(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> _Shard:
     header = npy_header(dtype.str, shape)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not a pipe
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", remedy=_REMEDY) from error
     try:

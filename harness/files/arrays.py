@@ -86,7 +86,7 @@ def _any_npy_header(file: Any, path: Path | str) -> tuple[tuple[int, ...], bool,
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(header)
     except (ValueError, TypeError, EOFError, struct.error, SyntaxError, RecursionError,
-            MemoryError, tokenize.TokenError) as error:  # the header is a Python literal: its parser raises all these
+            MemoryError, tokenize.TokenError) as error:  # a Python literal's parser
         raise DataError(f"{path} is not a .npy array: {_brief(error)}") from error
     # A size of zero would admit any other beside it.
     if min(shape, default=0) < 0 or len(shape) > 32 or math.prod(max(n, 1) for n in shape) >= 2**48:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import DataError
+from harness.files.image_reading import opened_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,16 +20,8 @@ def prepare(path: Path, size: int) -> np.ndarray:
     uint8, then x / 127.5 - 1 (official U-ViT: datasets.py, `center_crop`). DataError
     if the file is not an image that can be read.
     """
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of images beyond 90 megapixels and refuses twice that.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                rgb = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
+    with opened_image(path) as image:
+        rgb = image.convert("RGB")
     return to_unit(centre_square(rgb, size))
 
 

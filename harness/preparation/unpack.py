@@ -13,6 +13,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def _unpack(archive: Path, work: Path, moments_shape: tuple[int, ...],
     done, at = _noted(work), 0
     check = _Checker(moments_shape, context_shape, prompts=work.name == ".run_vis.unpacking")
     try:
-        with tarfile.open(archive, "r:") as tar:
+        with files.reading(archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for number, member in enumerate(tar):
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps half a million
                 name = _safe_name(member, archive)
@@ -74,11 +75,11 @@ def _unpack(archive: Path, work: Path, moments_shape: tuple[int, ...],
                     _note(work, number + 1)
                 progress(tar.offset - at)
                 at = tar.offset
-            end = tar.offset
-        _hold_end(archive, end)
+            _hold_end(file, archive, tar.offset)
     except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError,
             RecursionError) as error:  # headers that claim any size, or name each other for ever
-        raise DataError(f"{archive} is not a sound tar archive: {str(error) or type(error).__name__}", remedy=_REMEDY) from error
+        raise DataError(f"{archive} is not a sound tar archive: {error!r}",
+                        remedy=_REMEDY) from error
 
 
 def _safe_name(member: tarfile.TarInfo, archive: Path) -> str | None:
@@ -154,11 +155,10 @@ class _Checker:
         return None
 
 
-def _hold_end(archive: Path, end: int) -> None:
+def _hold_end(file: BinaryIO, archive: Path, end: int) -> None:
     """tarfile stops without a word at a damaged header; a whole archive ends in two zero blocks."""
-    with open(archive, "rb") as file:
-        file.seek(end)
-        tail = file.read(1024)
+    file.seek(end)
+    tail = file.read(1024)
     if len(tail) < 1024 or any(tail):
         raise DataError(f"{archive} is cut off or damaged at byte {end}", remedy=_REMEDY)
 

@@ -10,6 +10,8 @@ from typing import Any
 from harness import files
 from harness.base.errors import DataError
 
+LIMIT = (1 << 31) - 1  # bytes of a file; a line a step is a few hundred
+
 
 class Lines:
     """An append-only JSON-lines file; each line is one write, so only the last can be torn."""
@@ -79,12 +81,7 @@ def _whole_lines(path: Path, keep_through: int) -> dict[int, bytes]:
 
 
 def _split(path: Path) -> list[bytes]:
-    try:
-        return path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    return files.read_bytes(path, limit=LIMIT).split(b"\n")[:-1] if path.exists() else []
 
 
 def _encode(line: dict[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from harness.base.errors import DataError
+from harness.files.image_reading import opened_image
 from reports.reading import figure_protocols
 from reports.reading.run_records import Record
 
@@ -79,13 +79,10 @@ class Grid:
 
 def read(path: Path) -> Grid:
     """Open a grid; DataError if it is not an image."""
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            text = dict(getattr(opened, "text", {}))
-            image = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable image: {error}") from error
+    with opened_image(path) as opened:
+        opened.load()
+        text = dict(getattr(opened, "text", {}))
+        image = opened.convert("RGB")
     return Grid(image, *_layout(text))
 
 

@@ -17,6 +17,8 @@ import pyarrow
 from pyarrow import json as arrow_json
 
 from harness import files, runs
+from harness.base.errors import DataError
+from harness.runs import log_lines
 
 Columns = dict[str, np.ndarray]
 
@@ -48,8 +50,8 @@ def read_all(paths: Sequence[Path]) -> list[Columns]:
 def _quickly(path: Path) -> Columns | None:
     """By pyarrow; None for a file that has to be looked at carefully."""
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = files.read_bytes(path, limit=log_lines.LIMIT)
+    except DataError:
         return None
     content = content[: content.rfind(b"\n") + 1]
     count = content.count(b"\n")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from harness import files
+
 CASES: dict[str, tuple[str, Callable[[Path, str], None]]] = {}
 
 
@@ -307,3 +309,87 @@ def safetensors_header_of_a_terabyte(path, canary):
 def safetensors_tensor_beyond_the_file(path, canary):
     text = b'{"w":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'
     path.write_bytes(struct.pack("<Q", len(text)) + text)
+
+
+@case("npy")
+def header_that_does_not_end(path, canary):
+    path.write_bytes(npy(b"", dtype="'<f4"))
+
+
+@case("json")
+def json_with_a_number_that_no_float_holds(path, canary):
+    path.write_bytes(b'{"step": 1e999}')
+
+
+@case("json")
+def json_with_a_number_that_64_bits_do_not_hold(path, canary):
+    path.write_bytes(b'{"step": 1%s}' % (b"0" * 400))
+
+
+@case("log")
+def step_that_64_bits_do_not_hold(path, canary):
+    path.write_bytes(b'{"step": 1%s}\n' % (b"0" * 400))
+
+
+@case("published")
+def published_numbers_of_another_kind(path, canary):
+    path.write_bytes(b'{"numbers": [7], "protocols": [], "sources": null}')
+
+
+@case("packed")
+def more_shards_than_there_are_atoms(path, canary):
+    path.write_bytes(files.canonical_json({
+        "schema": 1, "context_dtype": "float32", "moments_shape": [1, 1, 1],
+        "context_shape": [1, 1], "splits": {"file": {
+            "images": 2**62, "captions": 2**62, "moments_per_shard": 1, "contexts_per_shard": 1}},
+    }))
+
+
+@case("image")
+def postscript_under_another_name(path, canary):
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+                     b"(" + canary.encode() + b") (w) file closefile\n")
+
+
+def header(name: bytes, *, size: bytes = b"0", kind: bytes = b"0") -> bytes:
+    """A block of tar that announces a member; its checksum is right."""
+    block = name.ljust(124, b"\0") + size.ljust(12, b"\0") + bytes(20) + kind
+    block = (block.ljust(257, b"\0") + b"ustar\x0000").ljust(512, b"\0")
+    checksum = sum(block) + 8 * 32
+    return block[:148] + b"%06o\0 " % checksum + block[156:]
+
+
+def binary(size: int) -> bytes:
+    """The size of a member as GNU tar writes those that octal digits do not hold."""
+    return (b"\x80" if size >= 0 else b"\xff") + (size % 2**88).to_bytes(11, "big")
+
+
+@case("archive")
+def tar_whose_member_is_followed_by_itself(path, canary):
+    path.write_bytes(header(b"a") + header(b"b.txt", size=binary(-512)) + bytes(1024))
+
+
+@case("archive")
+def tar_with_attributes_of_a_terabyte(path, canary):
+    path.write_bytes(header(b"a", size=binary(1 << 40), kind=b"x") + bytes(1024))
+
+
+@case("archive")
+def tar_with_a_name_of_many_names(path, canary):
+    path.write_bytes((header(b"a", size=b"1", kind=b"L") + b"a".ljust(512, b"\0")) * 3000)
+
+
+@case("archive")
+def tar_of_an_array_of_a_terabyte(path, canary):
+    array = npy(b"", dtype="'<f4'", shape=f"({1 << 38},)")
+    path.write_bytes(header(b"0.npy", size=b"%o" % len(array)) + array.ljust(512, b"\0")
+                     + bytes(1024))
+
+
+@case("archive")
+def tar_of_a_zip_under_an_arrays_name(path, canary):
+    buffer = io.BytesIO()
+    np.savez(buffer, np.zeros(2))
+    array = buffer.getvalue()
+    path.write_bytes(header(b"0.npy", size=b"%o" % len(array))
+                     + array.ljust(-(-len(array) // 512) * 512, b"\0") + bytes(1024))

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import files
+from baselines import published
+from eval.features import image_files
+from harness import files, runs
 from harness.base.errors import DataError
+from harness.data import packed_reading
 from harness.files import tensor_files
 from harness.files.foreign_weights import pdparams, pth
+from harness.preparation import unpack
 from tests.command import assert_one_line_error
 from tests.faults import hostile
 
@@ -25,6 +29,19 @@ def read_statistics(path):
     return feature_statistics.load(path)
 
 
+def read_packed(path):
+    path.rename(path.with_name("packed.json"))
+    found = packed_reading.manifest(path.parent)
+    faults = packed_reading.shard_faults(path, found)
+    assert len(faults) == 100
+    raise DataError(faults[0])
+
+
+def read_archive(path):
+    unpack.unpack(path, path.with_name("train"), moments_shape=(2,), context_shape=(2, 3),
+                  progress=lambda count: None, whole=lambda folder: None)
+
+
 READERS = {
     "npy": files.load_npy,
     "object_npy": files.load_object_npy,
@@ -34,6 +51,11 @@ READERS = {
     "json": files.read_json,
     "statistics": read_statistics,
     "safetensors": tensor_files.read,
+    "log": runs.read_lines,
+    "published": published.load,
+    "packed": read_packed,
+    "image": image_files.load,
+    "archive": read_archive,
 }
 
 

@@ -64,8 +64,12 @@ def enter(door: Door, place: Path) -> None:
 
 def knock(door: Door, place: Path, data: bytes) -> str | None:
     """What the door says of a file of these bytes: a refusal, or None; AssertionError otherwise."""
-    path = place / door.name
-    path.write_bytes(data)
+    (place / door.name).write_bytes(data)
+    return read(door, place / door.name)
+
+
+def read(door: Door, path: Path) -> str | None:
+    """`knock` of whatever is at `path`."""
     began, said = time.process_time(), None
     try:
         with warnings.catch_warnings():
@@ -245,11 +249,17 @@ def _results() -> list[bytes]:
     return [json.dumps(own).encode(), *(path.read_bytes() for path in found)]
 
 
+def _place_packed(place: Path) -> None:
+    shutil.copytree(_WRITTEN / "packed", place / "packed")
+
+
 def _packed(path: Path) -> None:
-    check.check(path.parent)
-    found = packed_reading.manifest(path.parent)
+    """The data set that the file is of, as `data check` and training open it."""
+    directory = next(p for p in path.parents if p.name == "packed")
+    check.check(directory)
+    found = packed_reading.manifest(directory)
     for split in ("train", "val"):
-        packed_reading.open_split(path.parent, split, moments_shape=tuple(found["moments_shape"]),
+        packed_reading.open_split(directory, split, moments_shape=tuple(found["moments_shape"]),
                                   context_shape=tuple(found["context_shape"]))
 
 
@@ -271,6 +281,8 @@ _SOURCES = {"name": "t", "moments_shape": [8, 8, 8], "context_shape": [4, 16], "
 
 DOORS = {
     "npy": Door(files.load_npy, _arrays),
+    "moments": Door(lambda path: features.read_into(path, np.empty((2, 2), np.float32)), lambda: [
+        made(lambda file: np.save(file, np.ones((2, 2), np.float32)))]),
     "npz": Door(lambda path: files.load_npz(path, ("mu", "sigma")), _statistics, "zip"),
     "statistics": Door(_read_statistics, _statistics, "zip"),
     "run_vis": Door(lambda path: features.read_prompt(path, (2, 3)), _prompts),
@@ -291,12 +303,17 @@ DOORS = {
     "manifest": Door(lambda path: checkpoints.load(path.parent),
                      _file(*_CHECKPOINT.parts, "manifest.json"), "json",
                      str(_CHECKPOINT / "manifest.json"), _place_run, _with_digest),
+    "checkpoint": Door(lambda path: checkpoints.load(path.parent),
+                       _file(*_CHECKPOINT.parts, "model.safetensors"), "bytes",
+                       str(_CHECKPOINT / "model.safetensors"), _place_run),
     "baseline": Door(lambda path: baselines.record.load(str(path)), _file("baseline.json"), "json",
                      "b.json"),
     "published": Door(baselines.published.load,
                       lambda: [baselines.published.FILE.read_bytes()], "json"),
     "packed": Door(_packed, _file("packed", "packed.json"), "json", "packed/packed.json",
-                   lambda place: shutil.copytree(_WRITTEN / "packed", place / "packed")),
+                   _place_packed),
+    "shard": Door(_packed, _file("packed", "train", "moments-00000.npy"), "bytes",
+                  "packed/train/moments-00000.npy", _place_packed),
     "sources": Door(fetch.read_sources, _json(_SOURCES), "json"),
     "annotations": Door(annotations.read, _annotations, "json"),
     "captions": Door(_captions, lambda: [

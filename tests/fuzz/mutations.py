@@ -10,7 +10,6 @@ import copy
 import io
 import json
 import random
-import tarfile
 import zipfile
 from typing import Any
 

