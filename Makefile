@@ -28,7 +28,7 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 UV      := $(BIN)/uv --no-config
 
 .PHONY: install browser slurm demo acceptance nightly test test-paddle test-slow test-faults \
-        test-gpu-build bench lint docs-cli lock clean
+        test-gpu-build fuzzer soak bench lint docs-cli lock clean
 
 install: $(STAMP)
 
@@ -103,6 +103,17 @@ test-slow: $(STAMP)
 
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m faults $(TESTS)
+
+# What test-faults knocks at every reader with, guided by coverage; without it that is skipped.
+fuzzer: $(STAMP)
+	$(UV) pip install -q --python $(BIN)/python --target $(VENV)/fuzzer --no-deps --require-hashes \
+	    -r locks/fuzzer.lock
+
+# Cycles of training, evaluating, reporting and faults, in which nothing may grow: `make soak SOAK=10m`.
+# Goes on where it was stopped; the page is soak/soak.md.
+SOAK ?= 2h
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --for $(SOAK) --out soak
 
 # Paddle's GPU build in an environment beside the others; where a GPU is, the tests that need one too.
 test-gpu-build:

@@ -2,7 +2,7 @@
 
 atheris (libFuzzer) keeps whatever input reaches code that none before did. Prints one line of JSON:
 door, inputs, edges (of the instrumented code) covered, kept inputs, finding. `make fuzzer` installs
-it; the files of a finding are left in the working directory.
+it, for Python 3.11 and later; the file of a finding is left in the working directory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+FUZZER = Path(sys.prefix) / "fuzzer"  # where `make fuzzer` puts it, beside the stack
+sys.path.append(str(FUZZER))
 
 # What is instrumented: ours, and the readers that ours are made of.
 _OURS = ["harness", "models", "eval", "reports", "baselines"]

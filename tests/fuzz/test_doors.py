@@ -1,15 +1,13 @@
 """Every door, knocked at with kept inputs and with files changed at random; longer by atheris."""
 
 import importlib.util
-import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.command import ROOT, environment
+from tests.command import ROOT
+from tests.fuzz import __main__ as fuzzer  # which also says where atheris may be
 from tests.fuzz import doors, kept, mutations
 
 CHANGED = 40  # inputs a door, in the suite
@@ -58,12 +56,13 @@ def _knock(door, place, data, said):
 @pytest.mark.faults
 @pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="needs `make fuzzer`")
 @pytest.mark.parametrize("name", doors.DOORS)
-def test_two_minutes_of_fuzzing_find_nothing(name, tmp_path, capsys):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", name, "--seconds", "120"], cwd=tmp_path,
-        env=environment(PYTHONPATH=":".join([str(ROOT), *sys.path])), text=True,
-        capture_output=True)
-    found = json.loads(done.stdout)
+def test_two_minutes_of_fuzzing_find_nothing(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "corpus").mkdir()
+    for number, data in enumerate(kept.inputs(name, doors.DOORS[name])):
+        (tmp_path / "corpus" / f"{number:03d}").write_bytes(data)
+    found = fuzzer.run(name, 120, tmp_path / "corpus")
     with capsys.disabled():
         print(f"\n{name}: {found['inputs']} inputs, {found['edges']} edges covered")
     assert found["finding"] is None, found["finding"]
