@@ -7,6 +7,7 @@ blocks; the one that leads reads them all, in order, so the figures are the same
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from harness.base.progress import Progress, say
 from harness.base.wording import counted
 from harness.configs import Config
 from harness.distributed.process_group import World
+from harness.runs import lock
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def evaluate(
     `ema`: parameter name -> array; `ema_sha256`: their `checkpoints.tensors_digest`. `model`: a
     float32 UViT that has these weights already (else one is made). A finished result of the same
     task is returned as it is. Errors: UsageError if the directory holds another task's result,
-    DataError (data, statistics), EnvironmentFault (missing weights, VAE, data; disk full).
+    DataError (data, statistics), EnvironmentFault (missing weights, VAE, data; disk full; another
+    process at the same).
     """
     config, protocol, world = task.config, task.protocol, task.world
     captions = open_captions(task)
@@ -95,14 +98,26 @@ def evaluate(
         # As the leader sees it: others may look after it has gone on.
         if world.lead(float(finished is not None)):
             return finished if world.leads else None
-        blocks = _open_blocks(task, identity)
-        model = model or make_model(config, ema)
-        _make_blocks(task, blocks, captions, network, model, vae_directory)
-        # Gathers from everybody: after it, all blocks are on disk.
-        loss = validation_loss(task, captions, model)
-        if not world.leads:
-            return None
-        return _conclude(task, blocks, captions, network, reference, loss, identity)
+        with _alone(task):
+            blocks = _open_blocks(task, identity)
+            model = model or make_model(config, ema)
+            _make_blocks(task, blocks, captions, network, model, vae_directory)
+            # Gathers from everybody: after it, all blocks are on disk.
+            loss = validation_loss(task, captions, model)
+            if not world.leads:
+                return None
+            return _conclude(task, blocks, captions, network, reference, loss, identity)
+
+
+@contextlib.contextmanager
+def _alone(task: Task) -> Iterator[None]:
+    """One job at a time works in the task's directory; EnvironmentFault names the other."""
+    if not task.world.leads:
+        yield
+        return
+    with runs.locked(task.directory):
+        yield
+        (task.directory / lock.NAME).unlink()  # what is finished anybody may read
 
 
 def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:

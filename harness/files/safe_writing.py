@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +23,10 @@ def writing(path: Path | str) -> Iterator[None]:
     """Turn an OSError while writing `path` into an EnvironmentFault that names it."""
     try:
         yield
-    except OSError as error:
+    except Exception as raised:
+        error = _os_error(raised)
+        if error is None:
+            raise
         # What copytree raises is a list of (from, to, why), without a number.
         several = isinstance(error, shutil.Error)
         reason = str(error.args[0][0][2]) if several else error.strerror or str(error)
@@ -31,7 +35,15 @@ def writing(path: Path | str) -> Iterator[None]:
             if error.errno in _FULL or several and os.strerror(errno.ENOSPC) in reason
             else "choose a place that can be written, then run the same command again"
         )
-        raise EnvironmentFault(f"cannot write {path}: {reason}", remedy=remedy) from error
+        raise EnvironmentFault(f"cannot write {path}: {reason}", remedy=remedy) from raised
+
+
+def _os_error(error: Exception) -> OSError | None:
+    """`error` if it is one. Those of Rust's libraries (safetensors) tell the number in their text."""
+    if isinstance(error, OSError):
+        return error
+    told = re.search(r"\bOs \{ code: (\d+)", str(error))
+    return OSError(int(told[1]), os.strerror(int(told[1]))) if told else None
 
 
 def fsync_directory(path: Path) -> None:

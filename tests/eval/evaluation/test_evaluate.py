@@ -10,6 +10,7 @@ import pytest
 from eval import protocols
 from eval.evaluation import evaluate
 from eval.sampling import image_making
+from harness import runs
 from harness.base import seeds
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from tests import fixtures
@@ -203,3 +204,18 @@ def test_weights_that_diverged_are_said_to_have(digits_data, ema, tmp_path):
     broken = {name: np.full_like(array, np.nan) for name, array in ema[0].items()}
     with pytest.raises(EnvironmentFault, match="diverged"):
         evaluate.evaluate(task(digits_data, tmp_path), broken, "00" * 32)
+
+
+def test_a_second_evaluation_is_refused_until_the_first_is_done(
+    digits_data, ema, evaluated, tmp_path
+):
+    directory = tmp_path / "evaluated"
+    with runs.locked(directory), pytest.raises(EnvironmentFault, match="is being worked on by"):
+        evaluate.evaluate(task(digits_data, directory), *ema)
+    assert not (directory / "features").exists()
+    shutil.copytree(evaluated[0], directory, dirs_exist_ok=True)
+    with runs.locked(directory):  # what is finished is read all the same
+        assert evaluate.evaluate(task(digits_data, directory), *ema) == evaluated[1]
+    (directory / "result.json").unlink()
+    assert figures(evaluate.evaluate(task(digits_data, directory), *ema)) == figures(evaluated[1])
+    assert not (directory / "lock").exists()

@@ -1,0 +1,81 @@
+"""Fills a disk at every part of what a command writes; a program, in a mount namespace of its own.
+
+    unshare -rm python -m tests.faults.full_disk COMMAND INPUTS DISK
+
+INPUTS holds `digits`, `run` and `nights`. DISK becomes a tmpfs that is given a few bytes more each
+time: the command ends in one line and 5, or 0, and with space does again what it does undisturbed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.faults.striking import bits
+from tests.faults.warm import Warm
+
+STEPS = 6  # sizes of the disk
+COMMANDS = {
+    "eval": ("eval", "{disk}/run", "--fid", "--n-samples", "12", "--steps", "2"),
+    "report": ("report", "{inputs}/run", "--history", "{inputs}/nights", "-o", "{disk}/report"),
+    "data pack": ("data", "pack", "{inputs}/digits", "-o", "{disk}/packed"),
+    "export": ("export", "{inputs}/run", "-o", "{disk}/exported"),
+}
+
+
+def used(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+def resize(disk: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
+
+
+def empty(disk: Path, name: str, inputs: Path) -> None:
+    """The disk as the command finds it."""
+    resize(disk, 1 << 30)
+    for path in disk.iterdir():
+        shutil.rmtree(path)
+    if name == "eval":
+        shutil.copytree(inputs / "run", disk / "run")
+
+
+def fill(name: str, inputs: Path, disk: Path, warm: Warm) -> int:
+    """How many times the disk was too small; AssertionError where the promise is broken."""
+    arguments = [word.format(inputs=inputs, disk=disk) for word in COMMANDS[name]]
+    empty(disk, name, inputs)
+    before = used(disk)
+    done = warm.run(*arguments)
+    assert done.returncode == 0, done.stderr
+    whole, after, full = bits(disk), used(disk), 0
+    for step in range(STEPS):
+        empty(disk, name, inputs)
+        resize(disk, before + max(4096, (after - before) * step // STEPS))
+        ended = warm.run(*arguments)
+        said = f"{name} with {step} of {STEPS} parts of its space: {ended.stderr}"
+        assert ended.returncode in (0, 5) and "Traceback" not in ended.stderr, said
+        if ended.returncode:
+            full += 1
+            last = ended.stderr.strip().splitlines()[-1]
+            assert last.startswith("harness: error: cannot write ") and str(disk) in last, said
+            assert "No space left" in last and "free some space" in last, said
+        resize(disk, 1 << 30)
+        again = warm.run(*arguments)
+        assert again.returncode == 0, f"{said}\nthen {again.stderr}"
+        assert bits(disk) == whole, f"{said}\nthen other files"
+    return full
+
+
+def main() -> None:
+    name, inputs, disk = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "none", disk], check=True)
+    with Warm(Path(os.environ["TMPDIR"])) as warm:
+        print(fill(name, inputs, disk, warm))
+
+
+if __name__ == "__main__":
+    main()
