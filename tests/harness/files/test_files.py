@@ -151,3 +151,18 @@ def test_canonical_json_has_one_text():
 def test_numbers_are_told_from_what_json_may_hold_in_their_place(value, number, finite):
     assert files.is_number(value, finite=False) == number
     assert files.is_number(value) == finite
+
+
+def test_what_a_library_in_rust_says_of_a_full_disk_is_an_error_of_the_disk(tmp_path):
+    said = "Error while serializing: IoError(Os { code: 28, kind: StorageFull, message: ... })"
+    with pytest.raises(EnvironmentFault, match="No space left on device; free some space"):
+        with files.writing(tmp_path):
+            raise RuntimeError(said)
+    with pytest.raises(RuntimeError), files.writing(tmp_path):
+        raise RuntimeError("something else")
+
+
+def test_an_error_is_one_line_that_a_terminal_only_shows():
+    error = DataError("a\nb\x1b[31m\ud800" + "x" * 9000)
+    assert error.message.isprintable() and error.message.startswith("a b\\x1b[31m\\ud800x")
+    assert len(error.message) < 2000
