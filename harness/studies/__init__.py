@@ -1,0 +1,1 @@
+"""Studies: many cells from one file, and the tables that are made of them."""
