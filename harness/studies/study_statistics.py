@@ -84,13 +84,12 @@ class Difference:
 @dataclass(frozen=True)
 class Judgement:
     """`answer`: different, equal or cannot say. `low`..`high`: the interval at the level (1 -
-    `alpha`) that Holm's method left this comparison. `needed`: see `Difference.needed`."""
+    `alpha`) that Holm's method left this comparison; NaN where it could not be made."""
 
     answer: str
     alpha: float
     low: float = math.nan
     high: float = math.nan
-    needed: int | None = None
 
 
 def summary(values: Sequence[float]) -> Summary:
@@ -141,10 +140,9 @@ def _judge(
         return Judgement("cannot say", differ[1])
     if equal[0]:
         return Judgement("equal", equal[1], *one.interval(equal[1]))
-    low, high = one.interval(differ[1])
-    if differ[0] and abs(one.difference) >= one.minimum:
-        return Judgement("different", differ[1], low, high)
-    return Judgement("cannot say", differ[1], low, high, one.needed(differ[1]))
+    counts = differ[0] and abs(one.difference) >= one.minimum
+    answer = "different" if counts else "cannot say"
+    return Judgement(answer, differ[1], *one.interval(differ[1]))
 
 
 def _holm(p_values: Sequence[float]) -> list[tuple[bool, float]]:
