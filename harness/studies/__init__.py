@@ -1,1 +1,1 @@
-"""Studies: many cells from one file, and the tables that are made of them."""
+"""A paper's table as one file: its cells, run side by side or by a scheduler."""
