@@ -116,7 +116,7 @@ def measure(run: runs.Run, step: int) -> Measured:
 def training_values(
     run: runs.Run, step: int, curve: list[tuple[int, str]] | None = None
 ) -> dict[str, Value]:
-    """What the logs alone tell of `run` by `step`: speed, memory, loss. `curve`: see _loss_curve."""
+    """What the logs alone tell of `run` by `step`: speed, memory and loss."""
     lines = [line for line in run.timing() if line["step"] <= step]
     values: dict[str, Value] = {}
     if (found := throughput(lines, run.info["config"]["train"]["global_batch_size"])) is not None:

@@ -1,9 +1,4 @@
-"""What the cells of a study came to: a value for each figure, or why there is none.
-
-    DIR/study.json          the study: schema, digest, the study's own values
-    DIR/cells/ID/           a cell's run
-    DIR/state/ID.json       how its last attempt ended
-"""
+"""What the cells of a study came to: a value for each figure, or why there is none."""
 
 from __future__ import annotations
 
@@ -16,18 +11,16 @@ from typing import Any
 
 from baselines import metrics
 from baselines.metrics import MACHINE_KEYS, MACHINE_METRICS, METRICS
-from harness import configs, files, runs
+from harness import configs, runs
 from harness.base import kernel_choice
-from harness.base.errors import DataError, UsageError
-from harness.base.wording import counted
-from harness.studies import study_file
+from harness.base.errors import DataError
+from harness.studies import study_directory, study_file
 from harness.studies.study_file import Study, StudyCell
 from reports.reading import figure_protocols, run_records
 from reports.reading.run_records import Record
 
-SCHEMA = 1
 FROM_LOGS = ("throughput", "host_memory", "device_memory", "train_loss")
-_HEADINGS = {
+_NAMES = {
     "throughput": "Throughput", "host_memory": "Host memory", "device_memory": "Device memory",
     "train_loss": "Training loss",
 }  # fmt: skip
@@ -48,9 +41,12 @@ class Figure:
         return self.metric, self.digest
 
     @property
+    def name(self) -> str:
+        return _NAMES.get(self.metric) or figure_protocols.heading(self.metric)
+
+    @property
     def heading(self) -> str:
-        name = _HEADINGS.get(self.metric) or figure_protocols.heading(self.metric)
-        return f"{name} ({self.protocol})" if self.protocol else name
+        return f"{self.name} ({self.protocol})" if self.protocol else self.name
 
     @property
     def kind(self) -> str:
@@ -105,29 +101,12 @@ def axes_of(axes: dict[str, str]) -> tuple[str, ...]:
     return tuple(axes[axis] for axis in study_file.AXES)
 
 
-def open_study(directory: Path) -> Study:
-    """The study that `directory` was begun with. UsageError if it is none, DataError if broken."""
-    path = directory / "study.json"
-    if not path.is_file():
-        raise UsageError(f"{directory} is not a study: it has no study.json",
-                         remedy="begin one with `harness study run FILE -o DIR`")
-    content = files.read_json(path)
-    files.refuse_newer(content, SCHEMA, path)
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise DataError(f"{path} is not a study of schema {SCHEMA}")
-    study = study_file.from_values(content.get("study"), source=str(path))
-    if study.digest != content.get("digest"):
-        raise DataError(f"{path}: the study does not match its digest",
-                        remedy="the file was changed after the study began; restore it")
-    return study
-
-
 def read(directory: Path) -> Figures:
     """What every cell of the study in `directory` has come to by its last step.
 
     DataError if a cell's run is broken, or not what the study says it is.
     """
-    study = open_study(directory)
+    study = study_directory.load(directory)
     found = {cell.id: _run(study, cell, directory) for cell in study.cells()}
     there = {key: run for key, run in found.items() if isinstance(run, runs.Run)}
     records = dict(zip(there, run_records.read(there.values()), strict=True)) if there else {}
@@ -146,7 +125,8 @@ def read(directory: Path) -> Figures:
 
 def _run(study: Study, cell: StudyCell, directory: Path) -> runs.Run | str:
     """The cell's run if it has come to its last step, else why it is missing."""
-    where, last = directory / "cells" / cell.id, study.last_step(cell.axes)
+    where = study_directory.run_directory(directory, cell.id)
+    last = study.last_step(cell.axes)
     if not (where / "run.json").is_file():
         return _reason(directory, cell) or "not run"
     run = runs.load(where)
@@ -162,10 +142,8 @@ def _run(study: Study, cell: StudyCell, directory: Path) -> runs.Run | str:
 
 def _reason(directory: Path, cell: StudyCell) -> str:
     """What the runner noted of a cell that failed."""
-    path = directory / "state" / f"{cell.id}.json"
-    content = files.read_json(path) if path.is_file() else {}
-    reason = content.get("reason") if isinstance(content, dict) else None
-    return f"failed: {' '.join(reason.split())[:200]}" if isinstance(reason, str) else ""
+    state = study_directory.state(directory, cell.id)
+    return f"failed: {' '.join(state.reason.split())[:200]}" if state.reason else ""
 
 
 def _figures(
@@ -204,9 +182,11 @@ def missing(found: Figures) -> list[tuple[str, str]]:
         if one.missing:
             said.append((one.cell.id, one.missing))
             continue
-        lacks = [f.heading for f in found.figures if f.key not in one.values and f.key not in one.odd]
-        odd = [f.heading for f in found.figures if f.key in one.odd]
-        said += [(one.cell.id, f"without {counted(len(lacks), 'figure')}: {', '.join(lacks)}")
-                 ] if lacks else []
-        said += [(one.cell.id, f"not a finite number: {', '.join(odd)}")] if odd else []
+        lacking = [figure for figure in found.figures if figure.key not in one.values]
+        for what, figures in (
+            ("not a finite number", [f for f in lacking if f.key in one.odd]),
+            ("not measured", [f for f in lacking if f.key not in one.odd]),
+        ):
+            if figures:
+                said.append((one.cell.id, f"{what}: {', '.join(f.heading for f in figures)}"))
     return said

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from baselines.metrics import METRICS, MACHINE_METRICS
-from harness.base.wording import counted
+from baselines.metrics import METRICS
 from harness.studies import study_figures, study_statistics
-from harness.studies.study_file import AXES, Comparison
 from harness.studies.study_figures import CellFigures, Figure, Figures
+from harness.studies.study_file import AXES, Comparison
 from harness.studies.study_statistics import Difference, Judgement, Summary
 from reports.output import number_formats
 
@@ -168,8 +167,8 @@ def _words(
     if judgement.answer == "different":
         ends = sorted((abs(low), abs(high)))
         direction = "better" if low > 0 else "worse"
-        return (f"{name} is {direction} in {_short(figure)} by {amount(figure, ends[0])} to "
-                f"{amount(figure, ends[1])}")
+        size = " to ".join(amount(figure, end) for end in ends)
+        return f"{name} is {direction} in {_in_a_sentence(figure.name)} by {size}"
     needed = difference.needed(judgement.alpha)
     if needed is None:
         return f"cannot say: {study_statistics.MOST_SEEDS} seeds would not"
@@ -178,9 +177,8 @@ def _words(
     return f"cannot say: {number} more {'seed' if more == 1 else 'seeds'} would"
 
 
-def _short(figure: Figure) -> str:
-    return figure.heading.partition(" (")[0] if figure.metric == "fid" else (
-        figure.heading[0].lower() + figure.heading[1:])
+def _in_a_sentence(name: str) -> str:
+    return name if name[:2].isupper() else name[0].lower() + name[1:]
 
 
 def amount(figure: Figure, value: float) -> str:
