@@ -266,6 +266,8 @@ def _problems(study: Study) -> Iterator[str]:
     if count > MOST_CELLS:
         yield f"{count:,} cells are more than {MOST_CELLS:,}"
     cells = study.cells()
+    if long := next((one.id for one in cells if len(one.id) > 200), None):
+        yield f"the cell {long[:40]}... has a name of more than 200 characters"
     if len({one.id for one in cells}) < len(cells):
         yield "two cells have the same name: a name of an axis ends as another begins"
     seen: dict[tuple[str, str], str] = {}
