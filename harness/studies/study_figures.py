@@ -50,11 +50,13 @@ class Figure:
 
     @property
     def kind(self) -> str:
-        """How its values are written (`reports.output.number_formats`)."""
+        """How its values are written: bytes, share, speed, loss or number."""
         if self.metric.endswith("_memory"):
             return "bytes"
         if self.metric in figure_protocols.SHARES:
             return "share"
+        if self.metric == "throughput":
+            return "speed"
         return "loss" if self.metric.endswith("loss") else "number"
 
     @property

@@ -56,9 +56,9 @@ def _training_loss(record: Record) -> dict[float, float]:
 
 
 def band(series: list[dict[float, float]]) -> Band | None:
-    """The steps that all seeds logged, neighbours averaged to what a picture can show."""
+    """The steps that all seeds logged, neighbours averaged to what a picture shows; None of one."""
     common = sorted(set.intersection(*map(set, series))) if series else []
-    if not common:
+    if len(common) < 2:
         return None
     values = np.array([[one[step] for step in common] for one in series])
     parts = np.array_split(np.arange(len(common)), min(len(common), _POINTS))
@@ -87,8 +87,10 @@ def _over_steps(
 
 
 def _against_compute(found: Figures, rows: list[Row], figure) -> bytes:
+    from matplotlib.ticker import EngFormatter
+
     axes = markdown_plots.blank(f"{figure.heading}: mean and interval over seeds")
-    axes.set_xlabel("operations of training, 1e15", fontsize=9)
+    axes.set_xlabel("floating-point operations of training", fontsize=9)
     for number, row in enumerate(rows):
         known = next(entry.summary for entry in row.entries if entry.figure == figure)
         if known is None:
@@ -96,11 +98,14 @@ def _against_compute(found: Figures, rows: list[Row], figure) -> bytes:
         bounds = [[0 if np.isnan(known.low) else known.mean - known.low],
                   [0 if np.isnan(known.high) else known.high - known.mean]]
         axes.errorbar(
-            [compute(found, row.axes) / 1e15], [known.mean], yerr=bounds, marker="o", capsize=3,
+            [compute(found, row.axes)], [known.mean], yerr=bounds, marker="o", capsize=3,
             color=palette.COLOURS[number % len(palette.COLOURS)], linestyle="none",
             label=study_table.label(found, row.axes),
         )
-    axes.set_xscale("log")
+    spent = [compute(found, row.axes) for row in rows]
+    if max(spent) > 8 * min(spent):
+        axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(EngFormatter())
     if len(rows) <= _FEW:
         axes.legend(fontsize=8, frameon=False)
     return markdown_plots.png(axes)

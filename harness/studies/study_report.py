@@ -74,18 +74,14 @@ def _means(found: Figures, rows: Sequence[Row]) -> tuple[list[str], list[list[st
     axes = study_table.varied(found)
     places = [study_table.AXES.index(axis) for axis in axes]
     heads = [*axes, "seeds", *(figure.heading for figure in found.figures)]
-    body = [
-        [*(row.axes[at] for at in places), _seeds(found, row),
-         *(study_table.value_text(entry) for entry in row.entries)]
-        for row in rows
-    ]
+    body = []
+    for row in rows:
+        cells = found.groups[row.axes]
+        there = sum(not one.missing for one in cells)
+        seeds = str(there) if there == len(cells) else f"{there} of {len(cells)}"
+        body.append([*(row.axes[at] for at in places), seeds,
+                     *(study_table.value_text(entry, there) for entry in row.entries)])
     return heads, body
-
-
-def _seeds(found: Figures, row: Row) -> str:
-    cells = found.groups[row.axes]
-    there = sum(not one.missing for one in cells)
-    return str(there) if there == len(cells) else f"{there} of {len(cells)}"
 
 
 def _sections(

@@ -14,6 +14,7 @@ from harness.studies.study_file import AXES, Comparison
 from harness.studies.study_statistics import Difference, Judgement, Summary
 from reports.output import number_formats
 
+_UNITS = {"bytes": (2.0**-30, " GiB"), "share": (100.0, " %"), "speed": (1.0, " images/s")}
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -167,8 +168,7 @@ def _words(
     if judgement.answer == "different":
         ends = sorted((abs(low), abs(high)))
         direction = "better" if low > 0 else "worse"
-        size = " to ".join(amount(figure, end) for end in ends)
-        return f"{name} is {direction} in {_in_a_sentence(figure.name)} by {size}"
+        return f"{name} is {direction} in {_in_a_sentence(figure.name)} by {span(figure, *ends)}"
     needed = difference.needed(judgement.alpha)
     if needed is None:
         return f"cannot say: {study_statistics.MOST_SEEDS} seeds would not"
@@ -181,13 +181,11 @@ def _in_a_sentence(name: str) -> str:
     return name if name[:2].isupper() else name[0].lower() + name[1:]
 
 
-def amount(figure: Figure, value: float) -> str:
-    """A difference of the figure, in its unit and short."""
-    if figure.kind == "share":
-        return f"{100 * value:.2g} points"
-    if figure.kind == "bytes":
-        return number_formats.text(value, "bytes") if value >= 1e8 else f"{value / 2**20:.2g} MiB"
-    return number_formats.significant(value, 2)
+def span(figure: Figure, low: float, high: float) -> str:
+    """Two differences of the figure, in its unit and short: '0.4 to 0.9'."""
+    scale, unit = _UNITS.get(figure.kind, (1.0, ""))
+    ends = [number_formats.significant(value * scale, 2) for value in (low, high)]
+    return f"{ends[0]} to {ends[1]}{' points' if figure.kind == 'share' else unit}"
 
 
 def label(found: Figures, axes: tuple[str, ...]) -> str:
@@ -200,18 +198,18 @@ def varied(found: Figures) -> list[str]:
     return [axis for axis in AXES if axis == "config" or len(found.study.values_of(axis)) > 1]
 
 
-def value_text(entry: Entry) -> str:
-    """'12.34 ± 0.56', the number of seeds where some are missing, or why there is no mean."""
+def value_text(entry: Entry, seeds: int) -> str:
+    """'12.34 ± 0.56', with the number of seeds where that is not `seeds`, or why there is none."""
     if entry.summary is None:
         return f"not comparable: {entry.apart}" if entry.apart else "missing"
     mean, half = entry.summary.mean, entry.summary.high - entry.summary.mean
-    seeds = "" if entry.summary.n == entry.planned else f" ({entry.summary.n} of {entry.planned})"
-    return mean_text(entry.figure, mean, half) + seeds
+    fewer = "" if entry.summary.n == seeds else f" ({entry.summary.n} of {entry.planned})"
+    return mean_text(entry.figure, mean, half) + fewer
 
 
 def mean_text(figure: Figure, mean: float, half: float) -> str:
     """A mean with half its interval, as many digits as the interval has two of; bytes in GiB."""
-    scale, unit = {"bytes": (2.0**-30, " GiB"), "share": (100.0, " %")}.get(figure.kind, (1.0, ""))
+    scale, unit = _UNITS.get(figure.kind, (1.0, ""))
     mean, half = mean * scale, half * scale
     if not half > 0:  # one seed, or seeds that agree to the bit
         spread = "" if math.isnan(half) else " ± 0"
