@@ -183,10 +183,11 @@ class Study(StudyFile):
 
     def config(self, axes: dict[str, str]) -> Config:
         """What a cell trains: its config with its variant's changes."""
-        return self._varied[axes["config"], axes["variant"]]
+        return self.trained[axes["config"], axes["variant"]]
 
     @cached_property
-    def _varied(self) -> dict[tuple[str, str], Config]:
+    def trained(self) -> dict[tuple[str, str], Config]:
+        """(config, variant) -> what is trained."""
         return {
             (name, variant): configs.overridden(
                 config, changes, source=f"{name} with variant {variant}")
@@ -271,8 +272,7 @@ def _problems(study: Study) -> Iterator[str]:
     if len({one.id for one in cells}) < len(cells):
         yield "two cells have the same name: a name of an axis ends as another begins"
     seen: dict[tuple[str, str], str] = {}
-    for (name, variant), config in study._varied.items():
-        # No variant is called after another one's values.
+    for (name, variant), config in study.trained.items():
         digest = configs.digest(config)
         if other := seen.get((name, digest)):
             yield f"variants {other!r} and {variant!r} make the same of {name}"
