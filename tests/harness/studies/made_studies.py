@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 
+from harness import configs
 from harness.runs import checkpoints
 from harness.studies import study_directory, study_file
+from harness.training.learning_rate import learning_rate
 from tests.reports import fabricate
 
 TOML = """
@@ -50,21 +53,29 @@ def fill(directory: Path, made: study_file.Study, cell: study_file.StudyCell) ->
         images_per_second=SPEED[deep] * (1 + 0.002 * random.standard_normal()),
         sets=made.variants[cell.axes["variant"]],
     )
+    _as_trained(run, config)
     parts = {part: {"w": np.full(3, cell.seed, np.float32)}
              for part in ("model", "ema", "optimizer")}
-    checkpoints.save(
+    manifest = checkpoints.save(
         run / "checkpoints" / f"{last:08d}", checkpoints.Checkpoint(last, parts, {}),
-        config_digest=study_config_digest(config), seed=cell.seed,
+        config_digest=configs.digest(config), seed=cell.seed,
     )
-    fabricate.evaluate(run, last, {
+    folder = fabricate.evaluate(run, last, {
         "fid": FID[deep] * (1 + 0.01 * random.standard_normal()),
         "accuracy": ACCURACY[deep] + 0.01 * random.standard_normal(),
         "val_loss": 0.5 + 0.01 * random.standard_normal(),
     }, n_samples=500)
+    result = json.loads((folder / "result.json").read_text())
+    result["ema_sha256"] = manifest["ema_digest"]
+    (folder / "result.json").write_text(json.dumps(result))
     study_directory.note(directory, cell.id, study_directory.State(attempts=1, code=0))
 
 
-def study_config_digest(config) -> str:
-    from harness import configs
-
-    return configs.digest(config)
+def _as_trained(run: Path, config: configs.Config) -> None:
+    """The lines and rates that a run of `config` logs."""
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        lines = [json.loads(line) for line in (run / name).read_text().splitlines()]
+        for line in lines:
+            if "lr" in line:
+                line["lr"] = learning_rate(config.optim, line["step"], config.train.max_steps)
+        fabricate.write_lines(run / name, lines)
