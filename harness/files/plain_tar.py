@@ -33,7 +33,9 @@ def parts(member: tarfile.TarInfo, archive: Path) -> list[str]:
 
 def hold_regular(member: tarfile.TarInfo, archive: Path) -> None:
     """DataError for a link, a device or anything else that is not a plain file."""
-    if not member.isreg() or member.sparse is not None:
+    # The old kind of sparse file counts as regular, and says so behind its header alone.
+    sparse = member.sparse is not None or member.type == tarfile.GNUTYPE_SPARSE
+    if not member.isreg() or sparse:
         raise DataError(f"{archive} has a link, device or odd file: {member.name!r}",
                         remedy="do not use this archive")
 
