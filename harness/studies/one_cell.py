@@ -87,7 +87,8 @@ def _once(study: Study, directory: Path, one: StudyCell, data: Path | None) -> E
         ended = cells.train(replace(whole, until=step))
         if ended.code:
             return ended
-        for at, name in unevaluated(study, one, runs.load(whole.directory)):
+        run = runs.load(whole.directory) if step in evaluated else None
+        for at, name in unevaluated(study, one, run) if run else ():
             if at == step:
                 options = study.protocols[name].options(config)
                 ended = cells.evaluate(whole, "--step", step, *options)
