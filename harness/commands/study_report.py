@@ -65,9 +65,10 @@ def check(bundle: Path, as_json: bool) -> None:
 @_bundle
 @click.option("--cell", required=True, metavar="ID", help="Which cell to run again.")
 @directory_option("--data", required=True, help="The data that the cell was trained on.")
-@directory_option("-o", "--output-dir", "out", required=True, help="Where the cell is run.")
+@directory_option("-o", "--output-dir", "out",
+                  help="Where the cell is run.  [default: reproduced/ and the cell's name]")
 @json_option
-def reproduce(bundle: Path, cell: str, data: Path, out: Path, as_json: bool) -> None:
+def reproduce(bundle: Path, cell: str, data: Path, out: Path | None, as_json: bool) -> None:
     """Run one cell of a bundle again, here: same bits, within the interval, or outside it.
 
     The same command goes on where it stopped. Exit code 3 if a figure is outside the interval that
@@ -76,7 +77,7 @@ def reproduce(bundle: Path, cell: str, data: Path, out: Path, as_json: bool) -> 
     from harness.base.errors import GateFailed
     from harness.studies import reproduce_cell
 
-    found = reproduce_cell.reproduce(bundle, cell, data, out)
+    found = reproduce_cell.reproduce(bundle, cell, data, out or Path("reproduced") / cell)
     click.echo(json.dumps(found, indent=2) if as_json else reproduce_cell.text(found))
     if found["verdict"] == reproduce_cell.OUTSIDE:
         raise GateFailed(f"{cell} does not come out as {bundle} says")

@@ -106,16 +106,16 @@ def axes_of(axes: dict[str, str]) -> tuple[str, ...]:
 def read(directory: Path) -> Figures:
     """What every cell of the study in `directory` has come to by its last step.
 
-    DataError if a cell's run is broken, or not what the study says it is.
+    Quality is that of the last step that the study evaluates. DataError if a cell's run is broken,
+    or not what the study says it is.
     """
     study = study_directory.load(directory)
     found = {cell.id: _run(study, cell, directory) for cell in study.cells()}
     there = {key: run for key, run in found.items() if isinstance(run, runs.Run)}
     records = dict(zip(there, run_records.read(there.values()), strict=True)) if there else {}
-    ends = {
-        one.id: [f for f in records[one.id].figures if f.step == study.last_step(one.axes)]
-        for one in study.cells() if one.id in records
-    }
+    evaluated = {one.id: max(study.evaluated_steps(one.axes), default=0) for one in study.cells()}
+    ends = {name: [f for f in record.figures if f.step == evaluated[name]]
+            for name, record in records.items()}
     labels = figure_protocols.labels(f.protocol for some in ends.values() for f in some)
     cells = tuple(
         _figures(study, cell, records[cell.id], ends[cell.id]) if cell.id in records

@@ -115,7 +115,8 @@ def _difference(
     sides = [[one for one in found.groups[place] if figure.key in one.values] for place in places]
     for place, side in zip(places, sides, strict=True):
         if not side:
-            return f"{label(found, place)} is missing"
+            gone = all(one.missing for one in found.groups[place])
+            return f"{label(found, place)} {'is missing' if gone else 'has no such figure'}"
     for place, side in zip(places, sides, strict=True):
         if len(side) == 1:
             return f"{label(found, place)} has one seed"
