@@ -89,7 +89,7 @@ def filled(line, made):
         before = words[at - 1]
         if word == "PATH":  # --text-encoder PATH
             words[at] = "data/digits/" + before[2:].replace("-", "_")
-        elif before == "-o":
+        elif before == "-o" and words[0] != "study":  # whose directory later lines name
             words[at] = f"{made}.png" if word == "FILE" else made
         else:
             words[at] = FILLED.get(word, word)
