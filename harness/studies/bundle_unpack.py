@@ -15,11 +15,9 @@ from harness import files
 from harness.base.errors import DataError
 from harness.files import plain_tar
 from harness.studies import study_bundle
-from harness.studies.study_bundle import INDEX
+from harness.studies.study_bundle import INDEX, MOST_BYTES
 
 _MOST_MEMBERS = 200_000
-# Of one file that is no weights: a log of a million lines has 200 MB.
-_MOST_BYTES = 512 << 20
 _WINDOW = 1 << 20
 _REMEDY = "the archive is damaged or not a study's bundle; ask for it again"
 
@@ -58,7 +56,7 @@ def _members(file: Any, bundle: Path) -> Iterator[tarfile.TarInfo]:
         if name in seen or not (name == INDEX or study_bundle.is_name(name)):
             what = "twice" if name in seen else "which no bundle has"
             raise DataError(f"{bundle} has {name!r}, {what}", remedy=_REMEDY)
-        if member.size > _MOST_BYTES and not _is_weights(name):
+        if member.size > MOST_BYTES and not _is_weights(name):
             raise DataError(f"{bundle}: {name!r} has {member.size:,} bytes", remedy=_REMEDY)
         seen.add(name)
         if len(seen) > _MOST_MEMBERS:

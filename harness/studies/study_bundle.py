@@ -32,6 +32,7 @@ from harness.studies.study_figures import Figures
 
 SCHEMA = 1
 INDEX = "bundle.json"
+MOST_BYTES = 64 << 20  # of one file that is no weights
 WEIGHTS = ("model.safetensors", "ema.safetensors")
 _WORD = "[A-Za-z0-9][A-Za-z0-9._+-]{0,254}"
 _NAME = re.compile(
@@ -59,6 +60,9 @@ def write(directory: Path, out: Path, *, weights: bool = False) -> str:
         if not is_name(name):
             raise UsageError(f"{directory}: {name} cannot be in a bundle",
                              remedy="give the cells and protocols shorter, plain names")
+    for name, data in content.items():
+        if len(data) > MOST_BYTES:
+            raise UsageError(f"{directory}: {name} is larger than a bundle takes: {MOST_BYTES:,} bytes")
     listed: dict[str, Any] = {name: _entry(data) for name, data in content.items()}
     listed |= {name: {"sha256": files.sha256_file(path), "size": path.stat().st_size}
                for name, path in large.items()}

@@ -207,6 +207,7 @@ HOSTILE = {
                   "odd file"),
     "extended header": (added(member("pax", tarfile.XHDTYPE, data=_PAX)), "odd file"),
     "size beyond the end": (added(member("study.json", size=1 << 40)), "cut off"),
+    "large log": (added(member(f"{RUN}/metrics.jsonl", data=bytes((64 << 20) + 1))), "bytes"),
     "size below nought": (added(member("study.json", size=-512)), "cut off"),
     "a file twice": (added(member("study.json", data=b"{}")), "twice"),
     "a file of another kind": (added(member("cells/x/model.pkl", data=b"x")), "which no bundle"),
@@ -230,6 +231,11 @@ HOSTILE = {
     "times of another form": (
         with_lines(f"{RUN}/timing.jsonl",
                    b'{"step": 1, "step_ms": 1.0, "steps_timed": "x"}\n'), "not as"),
+    "a figure beyond all numbers": (
+        with_lines(RESULT, json.dumps({
+            "schema": 1, "step": 200, "n_samples": 500, "protocol": {"name": "x"},
+            "ema_sha256": "", "metrics": {"fid": 10**400},
+        }).encode()), "not as"),
     "a study of another form": (with_lines("study.json", b'{"schema": 1, "study": []}'), "study"),
     "a run of another form": (with_lines(f"{RUN}/run.json", b'{"schema": 1, "config": []}'), "run"),
 }  # fmt: skip
