@@ -62,7 +62,7 @@ def write(directory: Path, out: Path, *, weights: bool = False) -> str:
                              remedy="give the cells and protocols shorter, plain names")
     for name, data in content.items():
         if len(data) > MOST_BYTES:
-            raise UsageError(f"{directory}: {name} is larger than a bundle takes: {MOST_BYTES:,} bytes")
+            raise UsageError(f"{directory}: {name} is larger than {MOST_BYTES:,} bytes")
     listed: dict[str, Any] = {name: _entry(data) for name, data in content.items()}
     listed |= {name: {"sha256": files.sha256_file(path), "size": path.stat().st_size}
                for name, path in large.items()}
