@@ -36,6 +36,8 @@ NOT_RUN = {
     "harness import": "needs weights of another program",
     "harness plan mid --device cpu --from": "needs a run of more steps than are trained here",
     "harness study run FILE": "is run below, with a file",
+    "harness study run depth.toml -o studies/depth --data data/digits --executor slurm":
+        "needs Slurm: tests/slurm/test_studies.py",
     "harness acceptance": "needs a GPU; its rehearsal has a test of its own",
     "harness doctor": "fails where the machine lacks something",
 }

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.base.progress import say
 from harness.commands import study_report
-from harness.commands.options import directory_option, json_option
+from harness.commands.options import directory_option, file_option, json_option
 
 if TYPE_CHECKING:
     from harness.studies.study_status import Shown
@@ -105,18 +106,40 @@ def show(file: Path, device: str, price: float | None, as_json: bool) -> None:
               help="GPUs that cells take in turns: 0,1,2,3.")
 @_retries
 @directory_option("--adopt", help="Take over runs below this folder that are cells of the study.")
+@click.option("--executor", type=click.Choice(["here", "slurm"]), default="here", show_default=True,
+              help="slurm: put the cells into its queue, as arrays of batch jobs.")
+@click.option("--partition", help="Of Slurm.")
+@click.option("--account", help="Of Slurm.")
+@click.option("--time", "limit", help="Of a cell's job, as sbatch takes it: 24:00:00.")
+@click.option("--gpus", type=click.IntRange(1, 64), help="Of a cell, on each machine, from Slurm.")
+@file_option("--template", help="Lines for the batch script: more #SBATCH, modules to load.")
 def run(
     file: Path, directory: Path, data: Path | None, jobs: int | None, devices: tuple[int, ...],
-    retries: int, adopt: Path | None,
+    retries: int, adopt: Path | None, executor: str, **asked,
 ) -> None:
     """Run the cells of FILE, or go on with them; print the study's directory.
 
     A cell is an ordinary run directory, trained and evaluated. One that fails leaves the others to
-    go on, and is told at the end. Ctrl-C stops all of them; the same command goes on.
+    go on, and is told at the end. Ctrl-C stops all of them; the same command goes on. With
+    --executor slurm those that are neither done nor in the queue are put there, no more.
     """
-    from harness.studies import study_file, study_run
+    from harness.base.errors import UsageError
+    from harness.studies import slurm_arrays, study_file, study_run
 
     study = study_file.load(file)
+    if executor == "slurm":
+        if devices:
+            raise UsageError("--devices are of this machine", remedy="give --gpus")
+        wanted = slurm_arrays.Asked(time=asked.pop("limit"), jobs=jobs, **asked)
+        for number in slurm_arrays.submit(
+            study, directory, wanted, data=data, retries=retries, adopt=adopt
+        ):
+            say(f"submitted: job {number}")
+        click.echo(str(directory))
+        return
+    if given := [name for name, value in asked.items() if value is not None]:
+        raise UsageError(f"--{given[0].replace('limit', 'time')} is for Slurm",
+                         remedy="give --executor slurm")
     study_run.run(study, directory, data=data, jobs=jobs, devices=devices, retries=retries,
                   adopt=adopt)
     click.echo(str(directory))
@@ -128,10 +151,14 @@ def run(
 @json_option
 def status(directory: Path, watch: bool, as_json: bool) -> None:
     """Say where each cell of the study in DIR has come to."""
-    from harness.studies import study_directory, study_status
+    from harness.studies import slurm_arrays, study_directory, study_status
 
     study = study_directory.load(directory)
-    found = study_status.look(study, directory)
+
+    def look() -> list[Shown]:
+        return study_status.look(study, directory, slurm_arrays.queued(directory))
+
+    found = look()
     if as_json:
         click.echo(json.dumps({
             "name": study.name, "digest": study.digest, "states": study_status.counts(found),
@@ -148,7 +175,7 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
         while True:
             live.update(Text("\n".join(lines(study.name, found))))
             time.sleep(_EVERY)
-            found = study_status.look(study, directory)
+            found = look()
 
 
 @command.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -60,19 +61,24 @@ def work(
 
     What fails is tried `retries` times again, but a usage error. Interrupted if it was stopped.
     """
+    def note(state: State) -> None:
+        # Of several machines the first one writes.
+        if study.nnodes == 1 or os.environ.get("SLURM_NODEID", "0") == "0":
+            on_disk.note(directory, one.id, state)
+
     for left in range(retries, -1, -1):
         attempts = on_disk.state(directory, one.id).attempts + 1
-        on_disk.note(directory, one.id, State(attempts, process=on_disk.this_process()))
+        note(State(attempts, process=on_disk.this_process()))
         try:
             ended = _once(study, directory, one, data)
         except BaseException as error:  # a signal, too, which is none of Python's Exceptions
             stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
             code = 75 if stopped else error.exit_code if isinstance(error, HarnessError) else 1
             reason = "stopped" if stopped else str(error)
-            on_disk.note(directory, one.id, State(attempts, code, reason))
+            note(State(attempts, code, reason))
             raise
         reason = str(ended) if ended.code else ""
-        on_disk.note(directory, one.id, State(attempts, ended.code, reason))
+        note(State(attempts, ended.code, reason))
         if ended.code in (0, 2) or not left:
             break
     return ended
