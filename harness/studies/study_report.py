@@ -16,7 +16,7 @@ from harness.studies import (
     study_statistics,
     study_table,
 )
-from harness.studies.study_figures import Figures
+from harness.studies.study_figures import Figure, Figures
 from harness.studies.study_table import Compared, Row
 from reports.output import short_page
 from reports.output.short_page import Section
@@ -63,9 +63,9 @@ def _tables(
     found: Figures, rows: Sequence[Row], compared: Sequence[Compared]
 ) -> dict[str, bytes]:
     heads, body = _means(found, rows)
-    axes = study_table.varied(found)
     latex = study_latex.table(
-        heads, body, text_columns=len(axes), caption=found.study.question, name=found.study.name
+        heads, body, text_columns=len(study_table.varied(found)), name=found.study.name,
+        caption=f"{found.study.question} {_note(found)}",
     )
     return study_csv.files(found, rows, compared) | {"study.tex": latex.encode()}
 
@@ -73,7 +73,7 @@ def _tables(
 def _means(found: Figures, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     axes = study_table.varied(found)
     places = [study_table.AXES.index(axis) for axis in axes]
-    heads = [*axes, "seeds", *(figure.heading for figure in found.figures)]
+    heads = [*axes, "seeds", *(_heading(found, figure) for figure in found.figures)]
     body = []
     for row in rows:
         cells = found.groups[row.axes]
@@ -84,15 +84,28 @@ def _means(found: Figures, rows: Sequence[Row]) -> tuple[list[str], list[list[st
     return heads, body
 
 
+def _heading(found: Figures, figure: Figure) -> str:
+    """A protocol that all figures of quality share is told once, in the note."""
+    return figure.name if len(_protocols(found)) == 1 else figure.heading
+
+
+def _protocols(found: Figures) -> dict[str, str]:
+    """Digest -> label of every protocol."""
+    return {figure.digest: figure.protocol for figure in found.figures if figure.digest}
+
+
+def _note(found: Figures) -> str:
+    said = (f"Mean and half of the {100 * study_statistics.LEVEL:g} % interval of the mean over "
+            "seeds (Student's t).")
+    protocols = list(_protocols(found).values())
+    return f"{said} Quality by {protocols[0]}." if len(protocols) == 1 else said
+
+
 def _sections(
     found: Figures, rows: list[Row], compared: Sequence[Compared], *, pictures: bool = True
 ) -> list[Section]:
     heads, body = _means(found, rows)
-    level = f"{100 * study_statistics.LEVEL:g} %"
-    made = [Section(
-        "Table", f"Mean and half of the {level} interval of the mean over seeds (Student's t).",
-        heads, body,
-    )]  # fmt: skip
+    made = [Section("Table", _note(found), heads, body)]
     if compared:
         made.append(Section(
             "Planned comparisons",
@@ -120,4 +133,4 @@ def _verdict(found: Figures, one: Compared) -> list[str]:
         seeds = f"{known.n[0]}" if same else f"{known.n[1]} and {known.n[0]}"
         seeds += " in pairs" if known.paired else ""
         p = "" if math.isnan(known.p_different) else f"{known.p_different:.2g}"
-    return [names, one.figure.heading, one.verdict, seeds, p]
+    return [names, _heading(found, one.figure), one.verdict, seeds, p]
