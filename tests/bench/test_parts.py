@@ -21,7 +21,7 @@ def test_every_part_is_tested():
     assert tuple(GIVES) == bench.PARTS
 
 
-LONG = ("endtoend", "growth")  # whole commands, again and again
+LONG = ("endtoend", "growth", "step", "sampling")  # whole commands, all peers
 
 
 @pytest.mark.parametrize("part", [
