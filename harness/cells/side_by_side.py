@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,11 @@ class Job:
 
 def run(
     jobs: Iterable[Job], slots: Sequence[Mapping[str, str]], environment: Mapping[str, str]
-) -> Iterator[tuple[Job, int]]:
+) -> Generator[tuple[Job, int], None, None]:
     """Run all, as many at once as there are slots; each that ended, with its exit code.
 
     A job gets `environment` and its slot's variables. Whatever is raised here, Ctrl-C or SIGTERM,
-    stops all of them first, as SIGTERM does, and waits.
+    and closing this, stops all of them first, as SIGTERM does, and waits.
     """
     free = list(reversed(slots))
     waiting = list(reversed(list(jobs)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,8 @@ def run(
 
 @command.command()
 @_directory
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True,
+              help="Look again every two seconds, until all are done or failed.")
 @json_option
 def status(directory: Path, watch: bool, as_json: bool) -> None:
     """Say where each cell of the study in DIR has come to."""
@@ -156,7 +158,7 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
     study = study_directory.load(directory)
 
     def look() -> list[Shown]:
-        return study_status.look(study, directory, slurm_arrays.queued(directory))
+        return study_status.look(study, directory, slurm_arrays.queue(directory))
 
     found = look()
     if as_json:
@@ -168,12 +170,23 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
     if not watch:
         click.echo("\n".join(lines(study.name, found)))
         return
+    if not sys.stdout.isatty():
+        said = ""
+        while True:
+            if (now := lines(study.name, found)[0]) != said:
+                click.echo(said := now)
+            if _ended(found):
+                return
+            time.sleep(_EVERY)
+            found = look()
     from rich.live import Live
     from rich.text import Text
 
     with Live(refresh_per_second=1 / _EVERY, vertical_overflow="ellipsis") as live:
         while True:
             live.update(Text("\n".join(lines(study.name, found))))
+            if _ended(found):
+                return
             time.sleep(_EVERY)
             found = look()
 
@@ -212,6 +225,10 @@ def lines(name: str, found: list[Shown]) -> list[str]:
         rows.append((one.id, one.state, f"{one.step:,}/{one.steps:,}", left,
                      str(one.attempts or ""), one.note))
     return [f"{name}: {said}", "", *_aligned(rows)]
+
+
+def _ended(found: list[Shown]) -> bool:
+    return all(one.state in ("done", "failed") for one in found)
 
 
 def _aligned(rows: list[tuple[Any, ...]]) -> list[str]:

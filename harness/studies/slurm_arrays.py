@@ -49,8 +49,8 @@ def submit(
     on_disk.begin(directory, study)
     with runs.locked(directory):
         left = study_run.prepare(study, directory, data=data, adopt=adopt)
-        waiting = queued(directory)
-        left = [one for one in left if one.id not in waiting]
+        there = queue(directory)
+        left = [one for one in left if one.id not in there]
         options = ["--retries", str(retries)]
         if data is not None:
             options += ["--data", os.path.abspath(data)]
@@ -60,20 +60,20 @@ def submit(
         ]
 
 
-def queued(directory: Path) -> set[str]:
-    """The cells whose jobs are in Slurm's queue, waiting or running.
+def queue(directory: Path) -> dict[str, bool]:
+    """The cells whose jobs are in Slurm's queue -> whether they have begun, not wait.
 
     None of a study that was never given to Slurm; EnvironmentFault if Slurm cannot be asked.
     """
     lists = {str(path.resolve()): path for path in (directory / "slurm").glob("*.cells")}
     if not lists:
-        return set()
-    found = set()
-    for line in _call("squeue", "--me", "--array", "--noheader", "--format=%K %k").splitlines():
-        index, _, path = line.partition(" ")
+        return {}
+    found: dict[str, bool] = {}
+    for line in _call("squeue", "--me", "--array", "--noheader", "--format=%t %K %k").splitlines():
+        state, index, path = (*line.split(" ", 2), "", "")[:3]
         if path in lists and index.isdigit():
             names = files.read_bytes(path, limit=1 << 20).decode(errors="replace").split()
-            found.update(names[int(index):int(index) + 1])
+            found |= {name: state != "PD" for name in names[int(index):int(index) + 1]}
     return found
 
 

@@ -117,10 +117,14 @@ def state(directory: Path, cell: str) -> State:
     """A cell's state; that of one not begun if there is none. DataError if it is broken."""
     path = directory / "state" / f"{cell}.json"
     try:
-        found = files.read_json(path) if path.exists() else {}
-        return State(**found)
-    except TypeError as error:
-        raise DataError(f"{path} is no cell's state", remedy="remove it") from error
+        found = State(**(files.read_json(path) if path.exists() else {}))
+    except TypeError:
+        found = State(-1)
+    texts = isinstance(found.reason, str) and isinstance(found.process, str)
+    if not (texts and type(found.attempts) is int and found.attempts >= 0
+            and type(found.code) in (int, type(None))):
+        raise DataError(f"{path} is no cell's state", remedy="remove it")
+    return found
 
 
 def note(directory: Path, cell: str, state: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -100,8 +101,11 @@ def _run(
         Job(one.id, command(directory, one.id, options), on_disk.log_file(directory, one.id))
         for one in left
     ]
-    with Progress(total, study.name, start=total - len(left), unit="cells", early=True) as shown:
-        for job, code in side_by_side.run(work, slots, environment()):
+    with (
+        Progress(total, study.name, start=total - len(left), unit="cells", early=True) as shown,
+        contextlib.closing(side_by_side.run(work, slots, environment())) as every,
+    ):
+        for job, code in every:
             shown.advance()
             stopped += code == 75
             if code not in (0, 75):

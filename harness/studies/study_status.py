@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness import files, runs
@@ -40,33 +41,34 @@ class Shown:
         return asdict(self)
 
 
-def look(study: Study, directory: Path, queued: Collection[str] = ()) -> list[Shown]:
-    """Every cell in the study's order; those in `queued` wait for a scheduler."""
-    return [_look(study, directory, one, one.id in queued) for one in study.cells()]
+def look(
+    study: Study, directory: Path, queue: Mapping[str, bool] = MappingProxyType({})
+) -> list[Shown]:
+    """Every cell in the study's order. `queue`: those that a scheduler has -> whether they run."""
+    return [_look(study, directory, one, queue.get(one.id)) for one in study.cells()]
 
 
-def _look(study: Study, directory: Path, one: StudyCell, queued: bool) -> Shown:
+def _look(study: Study, directory: Path, one: StudyCell, runs_there: bool | None) -> Shown:
     known = on_disk.state(directory, one.id)
     steps = study.last_step(one.axes)
     if known.done or not known.attempts:
-        state, step = ("done", steps) if known.done else ("queued" if queued else "waiting", 0)
+        waiting = "waiting" if runs_there is None else "running" if runs_there else "queued"
+        state, step = ("done", steps) if known.done else (waiting, 0)
         return Shown(one.id, one.axes, one.seed, state, step, steps, None, known.attempts, "")
     run = Run(on_disk.run_directory(directory, one.id), {})
     step = (runs.last_line(run.metrics_file) or {"step": 0})["step"]
-    state = _state(known, run)
+    state = "queued" if runs_there is False else _state(known, run, runs_there)
     left, note = None, known.reason
     if state == "running":
         left = _seconds_left(study, one, run, steps - step)
         note = "evaluating" if step >= steps else ""
-    elif queued:
-        state = "queued"
     return Shown(one.id, one.axes, one.seed, state, step, steps, left, known.attempts, note)
 
 
-def _state(known: State, run: Run) -> str:
+def _state(known: State, run: Run, runs_there: bool | None) -> str:
     if known.code is not None:
         return "stopped" if known.code == 75 else "failed"
-    alive = known.alive()
+    alive = runs_there or known.alive()
     if alive is None:  # on another machine
         touched = [one.stat().st_mtime for one in (run.metrics_file, run.directory / "run.json")
                    if one.exists()]

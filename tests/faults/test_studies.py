@@ -18,8 +18,8 @@ name = "killed"
 question = "Do kills change bits?"
 configs = ["digits_tiny", "digits_tiny_deep"]
 seeds = [1, 2, 3]
-steps = 30
-evaluate = [15, 30]
+steps = 20
+evaluate = [10]
 
 [variants]
 often = ["train.log_steps=1", "train.save_steps=5"]
@@ -55,6 +55,7 @@ def end(process, how):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(container_limits.usable() < 2, reason="two cells need two processors")
 def test_killed_five_times_at_random_a_study_has_the_bits_of_one_by_one(tmp_path):
     seed = random.randrange(10**6)
@@ -88,4 +89,4 @@ def test_killed_five_times_at_random_a_study_has_the_bits_of_one_by_one(tmp_path
         first, second = (study_directory.run_directory(at, one.id) for at in (alone, out))
         assert bits(first) == bits(second), f"seed {seed}: {one.id}"
         assert figures(first) == figures(second), f"seed {seed}: {one.id}"
-        assert len(figures(first)) == 2
+        assert len(figures(first)) == 1

@@ -102,6 +102,7 @@ def test_a_cell_of_two_machines_finds_them_by_slurms_variables(slurm, features, 
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1800)
 def test_through_a_time_limit_a_dead_machine_and_a_drained_one_no_cell_is_lost(
     features, tmp_path
 ):

@@ -69,7 +69,7 @@ def test_states_are_kept_and_tell_who_is_at_work(tmp_path):
     assert State(1, process=f"process 99999999 on {here}").alive() is False
     assert State(1, process="process 1 on elsewhere").alive() is None
     assert State(1, 75).alive() is False and State(1, 0).done
-    for broken in ("{", '{"who": 1}', "[1]"):
+    for broken in ("{", "[1]", '{"who": 1}', '{"attempts": "1"}', '{"code": true}'):
         (tmp_path / "state/one.json").write_text(broken)
         with pytest.raises(DataError, match=r"one\.json"):
             on_disk.state(tmp_path, "one")

@@ -39,7 +39,8 @@ def places(tmp_path):
 
 def test_every_cell_is_in_the_state_that_its_files_tell(places):
     study, out = places
-    found = study_status.look(study, out, queued={"tiny-s0", "tiny-s3", "tiny-s5"})
+    queue = {"tiny-s0": False, "tiny-s3": False, "tiny-s5": True}
+    found = study_status.look(study, out, queue)
     assert [one.state for one in found] == [
         "queued", "running", "stopped", "queued", "failed", "done", "running", "stopped"]
     assert [one.step for one in found] == [0, 2, 0, 0, 0, 6, 2, 2]
@@ -60,3 +61,20 @@ def test_the_command_shows_them_as_lines_and_as_json(places):
     shown = json.loads(CliRunner().invoke(command.command, ["status", str(out), "--json"]).output)
     assert [one["id"] for one in shown["cells"]] == [f"tiny-s{n}" for n in range(8)]
     assert shown["states"]["done"] == 1
+
+
+def test_watching_ends_when_there_is_nothing_left_to_wait_for(tmp_path):
+    """Elsewhere than on a terminal: a line whenever the counts change."""
+    study = study_file.load(write_study(tmp_path))
+    out = tmp_path / "out"
+    on_disk.begin(out, study)
+    for number, code in ((1, 0), (2, 5)):
+        on_disk.note(out, f"tiny-s{number}", State(1, code))
+    ended = CliRunner().invoke(command.command, ["status", str(out), "--watch"])
+    assert (ended.exit_code, ended.output) == (0, "small-table: 1 failed, 1 done\n")
+
+
+def test_what_a_scheduler_runs_is_running_whatever_machine_it_is_on(places):
+    study, out = places
+    found = study_status.look(study, out, queue={"tiny-s7": True, "tiny-s4": True, "tiny-s0": True})
+    assert [found[n].state for n in (0, 4, 7)] == ["running", "failed", "running"]
