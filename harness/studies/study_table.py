@@ -10,7 +10,8 @@ from statistics import fmean
 from baselines.metrics import METRICS
 from harness.studies import study_figures, study_statistics
 from harness.studies.study_figures import CellFigures, Figure, Figures
-from harness.studies.study_file import AXES, Comparison
+from harness.studies.study_file import AXES
+from harness.studies.study_sections import Comparison
 from harness.studies.study_statistics import Difference, Judgement, Summary
 from reports.output import number_formats
 
