@@ -39,7 +39,7 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def _os_error(error: Exception) -> OSError | None:
-    """`error` if it is one. Those of Rust's libraries (safetensors) say its number in their text."""
+    """`error` if it is one. Those of Rust's libraries (safetensors) tell its number in words."""
     if isinstance(error, OSError):
         return error
     told = re.search(r"\bOs \{ code: (\d+)", str(error))

@@ -11,6 +11,7 @@ from harness import files
 from harness.base.errors import DataError
 
 LIMIT = (1 << 31) - 1  # bytes of a file; a line a step is a few hundred
+_TAIL = 1 << 16  # bytes, more than any line has
 
 
 class Lines:
@@ -56,6 +57,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path} line {number} is not a JSON object with a step")
         found.append(value)
     return found
+
+
+def last_line(path: Path) -> dict[str, Any] | None:
+    """The last whole line of a JSON-lines file, without reading what is before; None if none."""
+    try:
+        with files.reading(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            lines = file.read(_TAIL).split(b"\n")[:-1]
+    except DataError:
+        return None
+    return _decode(lines[-1]) if lines else None
 
 
 def _whole_lines(path: Path, keep_through: int) -> dict[int, bytes]:
