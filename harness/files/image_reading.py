@@ -27,13 +27,11 @@ def opened_image(path: Path | str) -> Iterator[Image]:
     """
     from PIL import Image
 
-    try:
-        with warnings.catch_warnings(), reading(path) as file:
-            # It warns of half as many.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with warnings.catch_warnings(), reading(path) as file:
+        # It warns of half as many.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
             with Image.open(file, formats=FORMATS) as image:
                 yield image
-    except DataError:
-        raise
-    except (Exception, Image.DecompressionBombError) as error:  # decoders raise what they like
-        raise DataError(f"{path} is not a readable image: {error!r:.200}") from error
+        except Exception as error:  # decoders raise what they like
+            raise DataError(f"{path} is not a readable image: {error!r:.200}") from error
