@@ -28,7 +28,7 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 UV      := $(BIN)/uv --no-config
 
 .PHONY: install browser slurm demo acceptance nightly test test-paddle test-slow test-faults \
-        test-gpu-build bench lint docs-cli lock clean
+        test-gpu-build bench lint docs-cli corpus dist lock clean
 
 install: $(STAMP)
 
@@ -120,6 +120,15 @@ lint: $(STAMP)
 # The page of every command and option, from their own help; a test holds the two equal.
 docs-cli: $(STAMP)
 	$(BIN)/python -m tests.cli_page > docs/cli.md
+
+# What this commit writes, in small, for every later version to read (tests/corpus/README.md).
+corpus: $(STAMP)
+	$(BIN)/python tests/corpus/make.py
+
+# The sdist, and the wheel that is built from it.
+dist: $(STAMP)
+	rm -rf dist
+	$(UV) build -q --no-build-isolation --python $(BIN)/python -o dist .
 
 # Resolves anew, each stack as of its date. uv.lock itself is not kept: it names the registry
 # beside every file; the exported locks carry versions and hashes only.
