@@ -1,4 +1,4 @@
-"""The sdist and the wheel made of it, installed without the lock, as of today, and used elsewhere."""
+"""sdist and wheel, the one made of the other, installed without the lock, as of today, and used."""
 
 import os
 import shutil
