@@ -9,11 +9,17 @@ from pathlib import Path
 import click
 
 from harness.base import kernel_choice
-from harness.commands.options import directory_option, file_option, format_option, json_option
+from harness.commands.options import (
+    RunPath,
+    directory_option,
+    file_option,
+    format_option,
+    json_option,
+)
 
 
 @click.command("check")
-@click.argument("runs_", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs_", nargs=-1, required=True, metavar="RUN...", type=RunPath())
 @click.option("--baseline", "name", required=True, help="A baseline's name, or its JSON file.")
 @directory_option("--dir", "folder", help="Where baselines lie.  [default: baselines/recorded]")
 @click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import click
@@ -20,6 +21,31 @@ class ConfigName(click.ParamType):
 
         found = [CompletionItem(name) for name in shipped() if name.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="file")]
+
+
+class RunPath(click.Path):
+    """A run's directory; completes the runs in the folder that is typed, or those in runs/."""
+
+    def shell_complete(self, ctx, param, incomplete):
+        from click.shell_completion import CompletionItem
+
+        folder = incomplete[: incomplete.rfind("/") + 1] or "runs/"
+        names = sorted(path.parent.name for path in Path(folder).glob("*/run.json"))
+        found = [CompletionItem(folder + n) for n in names if (folder + n).startswith(incomplete)]
+        return found or super().shell_complete(ctx, param, incomplete)
+
+
+class Suggesting(click.Group):
+    """A group that names the command which a misspelt one is like."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if near:
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
 
 
 config_argument = click.argument("config", type=ConfigName(), metavar="CONFIG")

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from harness.base.wording import counted
-from harness.commands.options import directory_option, format_option
+from harness.commands.options import RunPath, directory_option, format_option
 
 
 @click.command("report")
-@click.argument("runs", nargs=-1, metavar="[RUN]...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=RunPath(path_type=Path))
 @directory_option(
     "-o", "--output-dir", default=Path("runs/report"), show_default=True,
     help="Where the report is written; an earlier report there is replaced.",

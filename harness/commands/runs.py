@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import json_option
+from harness.commands.options import Suggesting, json_option
 
 if TYPE_CHECKING:
     from harness.runs.inventory import Listed
@@ -18,7 +18,7 @@ _folder = click.argument("folder", default="runs", type=click.Path(file_okay=Fal
 _EVERY = 2.0  # seconds between two looks
 
 
-@click.group("runs")
+@click.group("runs", cls=Suggesting)
 def command() -> None:
     """List the runs below a folder; prune their checkpoints."""
 
