@@ -155,8 +155,8 @@ def test_bash_completes_by_the_line_that_the_readme_gives(tmp_path):
     script.chmod(0o755)
     typed = 'COMP_WORDS=(harness train small_); COMP_CWORD=2; _harness_completion harness'
     done = subprocess.run(
-        ["bash", "-c", f'{line}; {typed}; echo "${{COMPREPLY[@]}}"'], capture_output=True, text=True,
-        cwd=ROOT, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
+        ["bash", "-c", f'{line}; {typed}; echo "${{COMPREPLY[@]}}"'], text=True,
+        capture_output=True, cwd=ROOT, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
     )
     assert done.stdout.split() == ["small_deep"], done.stderr
 
