@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import Suggesting, json_option
+from harness.commands.options import RunPath, Suggesting, json_option
 
 if TYPE_CHECKING:
     from harness.runs.inventory import Listed
@@ -48,6 +48,26 @@ def list_(folder: Path, watch: bool, as_json: bool) -> None:
         while True:
             live.update(Text("\n".join(lines(inventory.listed(folder)))))
             time.sleep(_EVERY)
+
+
+@command.command()
+@click.argument("run", type=RunPath(path_type=Path), metavar="RUN")
+@click.option(
+    "--report-to", multiple=True, default=["visualdl"], show_default=True,
+    type=click.Choice(["visualdl", "tensorboard", "wandb"]), help="May be repeated.",
+)
+def curves(run: Path, report_to: tuple[str, ...]) -> None:
+    """Curves of RUN in RUN/live/<name>/, as `harness train --report-to` makes them on the way."""
+    from harness import runs
+    from harness.live import follow, writers
+
+    kinds = tuple(dict.fromkeys(report_to))
+    writers.require(kinds)
+    loaded = runs.load(run)
+    with follow.alone(run):
+        follow.follow(loaded, kinds, once=True)
+    for kind in kinds:
+        click.echo(str(run / follow.FOLDER / kind))
 
 
 @command.command()
