@@ -79,7 +79,8 @@ def test_every_command_is_a_click_command_with_help():
 
 @pytest.mark.parametrize("words, meant", [
     (["trian"], "train"), (["runs", "lst"], "list"), (["data", "chek"], "check"),
-    (["config", "shw"], "show"), (["baseline", "recrod"], "record"), (["study", "statsu"], "status"),
+    (["config", "shw"], "show"), (["baseline", "recrod"], "record"),
+    (["study", "statsu"], "status"),
 ])
 def test_a_misspelt_command_suggests_the_right_one(words, meant):
     with pytest.raises(click.UsageError, match=f"Did you mean '{meant}'"):
