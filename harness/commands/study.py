@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.base.progress import say
+from harness.commands import study_report
 from harness.commands.options import directory_option, file_option, json_option
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class DeviceNumbers(click.ParamType):
 @click.group("study")
 def command() -> None:
     """A table of configs, seeds, stacks and settings as one file, run and watched."""
+
+
+for _one in (study_report.report, study_report.bundle, study_report.check, study_report.reproduce):
+    command.add_command(_one)
 
 
 @command.command()
