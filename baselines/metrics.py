@@ -108,6 +108,15 @@ def last_step(run: runs.Run) -> int:
 
 def measure(run: runs.Run, step: int) -> Measured:
     """Read what `run` had come to by `step`; what it does not have is left out."""
+    values, curve = figures(run, step)
+    # A run that was stopped before has a loss that was still falling, not a worse one.
+    if max(run.checkpoint_steps(), default=0) < step:
+        values.pop("train_loss", None)
+    return Measured(run, step, values, _bits(run, step, curve))
+
+
+def figures(run: runs.Run, step: int) -> tuple[dict[str, Value], list[tuple[int, str]]]:
+    """`measure` from logs and results alone, and the loss's curve: of a copy without weights."""
     lines = [line for line in run.timing() if line["step"] <= step]
     values: dict[str, Value] = {}
     if (found := throughput(lines, run.info["config"]["train"]["global_batch_size"])) is not None:
@@ -117,12 +126,10 @@ def measure(run: runs.Run, step: int) -> Measured:
         if peaks:
             values[key] = Value(float(max(peaks)))
     curve = _loss_curve(run, step)
-    # A run that was stopped before has a loss that was still falling, not a worse one.
-    if curve and max(run.checkpoint_steps(), default=0) >= step:
+    if curve:
         tail = [float.fromhex(text) for _, text in curve[-max(1, len(curve) // 4):]]
         values["train_loss"] = Value(math.fsum(tail) / len(tail))
-    values |= _quality(run, step)
-    return Measured(run, step, values, _bits(run, step, curve))
+    return values | _quality(run, step), curve
 
 
 def throughput(lines: list[dict[str, Any]], images_per_step: int) -> Value | None:

@@ -81,8 +81,11 @@ def test_without_a_baseline_the_night_fails_but_leaves_a_candidate(tmp_path, mon
     monkeypatch.setattr(nightly, "_report", lambda night: None)
     assert nightly.run(night_in(tmp_path), "2026-11-22") == 3
     assert record.load("small-r", folder=tmp_path / "records").content["config"] == "small"
-    kept = sorted(path.name for path in (tmp_path / "history/2026-11-22/small-0").iterdir())
+    folder = tmp_path / "history/2026-11-22/r"
+    kept = sorted(path.name for path in (folder / "small-0").iterdir())
     assert kept == ["eval", "metrics.jsonl", "run.json", "timing.jsonl"]
+    assert json.loads((folder / "night.json").read_text()) == {
+        "schema": 1, "runner": "r", "report": "../report/report.html"}
 
 
 def test_runs_of_another_commit_are_not_taken_for_this_night_s(tmp_path, monkeypatch, capsys):
@@ -144,5 +147,6 @@ def test_the_whole_way_on_a_cpu(tmp_path, configs, options):
         assert json.loads(path.read_text())["fingerprint"]["kernels"] == "paddle"
     report = tmp_path / "out/report/report.html"
     assert report.stat().st_size > 10_000 and process.stdout.endswith(f"{report}\n")
-    nights = list((tmp_path / "out/history").iterdir())
-    assert len(nights) == 1 and len(list(nights[0].iterdir())) == 10 * len(configs)
+    (night,) = (tmp_path / "out/history").iterdir()
+    assert len(list(night.glob("smoke/*/run.json"))) == 10 * len(configs)
+    assert len(list(night.glob("smoke/checks/*.json"))) == len(configs)
