@@ -27,6 +27,7 @@ LAYERS = (
     "reports.reading", "reports.tables", "reports.output", "reports",
     "harness.plan",
     "baselines",
+    "harness.history",
     "harness.doctor",
     "harness.commands",
     "harness",
