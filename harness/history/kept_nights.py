@@ -13,7 +13,8 @@ called by its device. `figures.json` may be removed, and is then made anew.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,9 @@ def _cell(
         if not isinstance(verdict, dict) or not isinstance(verdict.get("metric"), str):
             raise DataError(f"{folder}/checks/{config}.json has a verdict without its metric")
         one = measured.setdefault(verdict["metric"], {"values": []})
-        one |= {name: verdict.get(name) for name in ("verdict", "reason", "change", "baseline")
-                if verdict.get(name) not in (None, "")}
+        told = {name: verdict.get(name) for name in ("verdict", "reason", "change", "baseline")}
+        one |= {name: short(value) if files.is_number(value) else value
+                for name, value in told.items() if value not in (None, "")}
     return {
         "config": config, "digest": digest, "device": device, "kernels": kernels,
         "stack": stacks.index(stack), "commit": each[0].info.get("commit") or "",
@@ -142,7 +144,7 @@ def _figures(each: list[runs.Run]) -> dict[str, dict[str, Any]]:
         noises = [value.noise for value in values if value.noise is not None]
         conditions = disturbances.of_runs([value.conditions or {} for value in values])
         made[key] = {
-            "values": [float(f"{value.value:.7g}") for value in values],
+            "values": [short(value.value) for value in values],
             **({"noise": round(significance.median(noises), 5)} if noises else {}),
             **({"conditions": conditions} if conditions else {}),
         }
@@ -170,33 +172,47 @@ def _check(path: Path) -> dict[str, Any]:
     return check
 
 
+def short(value: float) -> float | int:
+    """Six significant digits: a picture shows fewer."""
+    rounded = float(f"{value:.6g}")
+    return int(rounded) if rounded == int(rounded) and abs(rounded) < 1e15 else rounded
+
+
 def _sound(known: Any) -> bool:
     """Whether the values that pages are made of have their types."""
-    if not isinstance(known, dict) or not all(
-        isinstance(known.get(key), kind) for key, kind in (
-            ("folders", list), ("runner", str), ("report", str | None), ("stacks", list),
-            ("cells", list))
-    ) or not all(isinstance(stack, dict) for stack in known["stacks"]):
+    if not isinstance(known, dict) or not _typed(known, (
+        ("folders", list), ("runner", str), ("report", str | None), ("stacks", list),
+        ("cells", list),
+    )) or not all(isinstance(stack, dict) for stack in known["stacks"]):
         return False
-    return all(
-        isinstance(cell, dict)
-        and all(isinstance(cell.get(key), str)
-                for key in ("config", "digest", "device", "kernels", "commit"))
-        and type(cell.get("stack")) is int and 0 <= cell["stack"] < len(known["stacks"])
-        and isinstance(cell.get("outcome"), str | None)
-        and isinstance(cell.get("metrics"), dict)
-        and all(map(_sound_metric, cell["metrics"].values()))
-        for cell in known["cells"]
-    )
+    texts = [(key, str) for key in ("config", "digest", "device", "kernels", "commit")]
+    for cell in known["cells"]:
+        if not isinstance(cell, dict) or not _typed(
+            cell, (*texts, ("stack", int), ("outcome", str | None), ("metrics", dict))
+        ) or not 0 <= cell["stack"] < len(known["stacks"]):
+            return False
+        if not all(map(_sound_metric, cell["metrics"].values())):
+            return False
+    return True
+
+
+def _typed(value: dict[str, Any], kinds: Iterable[tuple[str, Any]]) -> bool:
+    return all(isinstance(value.get(key), kind) for key, kind in kinds)
 
 
 def _sound_metric(one: Any) -> bool:
-    return (
-        isinstance(one, dict) and isinstance(one.get("values"), list)
-        and all(map(files.is_number, one["values"]))
-        and all(one.get(key) is None or files.is_number(one[key])
-                for key in ("noise", "change", "baseline"))
-        and all(isinstance(one.get(key), str | None) for key in ("verdict", "reason"))
-        and isinstance(one.get("conditions", {}), dict)
-        and all(map(files.is_number, one.get("conditions", {}).values()))
-    )
+    if not isinstance(one, dict):
+        return False
+    get, conditions = one.get, one.get("conditions", {})
+    values = get("values")
+    if not isinstance(values, list) or not isinstance(conditions, dict):
+        return False
+    told = [value for key in ("noise", "change", "baseline") if (value := get(key)) is not None]
+    numbers = [*values, *told, *conditions.values()]
+    try:
+        return (
+            {*map(type, numbers)} <= {int, float} and math.isfinite(math.fsum(numbers))
+            and isinstance(get("verdict"), str | None) and isinstance(get("reason"), str | None)
+        )
+    except OverflowError:  # of a whole number that no float holds
+        return False

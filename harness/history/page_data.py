@@ -10,6 +10,7 @@ from typing import Any
 
 from baselines import metrics
 from baselines.metrics import METRICS
+from harness.history.kept_nights import short
 from harness.history.night_notes import Note
 from harness.history.night_series import Change, Series
 from reports.output import palette
@@ -135,15 +136,15 @@ def _metric(series: Series, key: str, words: _Words) -> dict[str, Any]:
         "noise": _runs([one.get("noise") for one in cells]),
         "verdict": _runs([words[one.get("verdict")] for one in cells]),
         "why": _runs([words[one.get("reason")] for one in cells]),
-        "change": _runs([_short(one.get("change")) for one in cells]),
-        "baseline": _runs([_short(one.get("baseline")) for one in cells]),
+        "change": _runs([one.get("change") for one in cells]),
+        "baseline": _runs([one.get("baseline") for one in cells]),
         "conditions": conditions,
     }
 
 
 def _change(series: Series, change: Change) -> dict[str, Any]:
     return {
-        "metric": change.metric, "before": _short(change.before), "after": _short(change.after),
+        "metric": change.metric, "before": short(change.before), "after": short(change.after),
         "p": change.p_value, "also": list(change.also),
         "last": change.last, "first": change.first,
         "differs": [[key, *map(_text, pair)] for key, pair in
@@ -155,15 +156,7 @@ def _values(values: list[float]) -> Any:
     """All rounds; one number where they are equal (or there is one), None where there is none."""
     if not values:
         return None
-    short = [_short(value) for value in values]
-    return short[0] if len(set(short)) == 1 else short
-
-
-def _short(value: float | None) -> float | int | None:
-    if value is None:
-        return None
-    rounded = float(f"{value:.6g}")
-    return int(rounded) if rounded == int(rounded) and abs(rounded) < 1e15 else rounded
+    return values[0] if values.count(values[0]) == len(values) else values
 
 
 def _text(value: Any) -> str:

@@ -92,9 +92,9 @@
       const stacks = one.stacks[0] === one.stacks[1] ? one.stacks[0] : one.stacks.join(" → ");
       return [
         ...(isIndex ? [make("a", { href: `${one.page}.html` }, one.config)] : []),
-        [make("a", { href: where }, one.night), small(`the last before: ${one.last}`)],
+        [make("a", { href: where }, one.night), small(`after ${one.last}`)],
         [one.runner, small(one.kernels)], [data.metrics[one.metric].title, small(data.metrics[one.metric].protocol)],
-        make("span", { class: way }, `${{ better: "▲", worse: "▼" }[way] || ""} ${moved(change, one.metric)} ${way}`),
+        [make("span", { class: way }, `${{ better: "▲", worse: "▼" }[way] || ""} ${moved(change, one.metric)} ${way}`), small(`p = ${one.p}`)],
         text(one.before, one.metric), text(one.after, one.metric),
         one.commits[0] === one.commits[1] ? [make("code", {}, short(one.commits[0])), small("the same commit")] : make("code", {}, one.commits.map(short).join("..")),
         [stacks, small(one.differs.length ? one.differs.slice(0, 4).map(([key, a, b]) => `${key}: ${a} → ${b}`).join("; ") + (one.differs.length > 4 ? `; and ${one.differs.length - 4} more` : "") : "nothing recorded differs")],
@@ -112,7 +112,7 @@
     const keys = ["config", "runner", "stack", "kernels"];
     const show = () => {
       fill(document.querySelector("#latest table"), ["Config", "Outcome", "#Images/s", "#Peak memory", "#Quality", "Runner", "Stack", "Kernels", "Night", "#Changes"],
-        data.series.filter((one) => fits(one, keys)).map((one) => {
+        data.series.filter((one) => fits(one, keys)).sort((a, b) => (b.outcome === "failed") - (a.outcome === "failed")).map((one) => {
           const best = quality(one), memory = one.metrics.device_memory !== undefined ? "device_memory" : "host_memory";
           return [
             make("a", { href: `${one.page}.html` }, one.config), make("span", { class: one.outcome === "failed" ? "worse" : "" }, outcomes[one.outcome] || nothing),
@@ -176,7 +176,7 @@
     low -= pad; high += pad;
     const from = first(), x = (night) => margin.left + (last === from ? 0.5 : (night - from) / (last - from)) * (width - margin.left - margin.right);
     const y = (value) => margin.top + (high - value) / (high - low) * (height - margin.top - margin.bottom);
-    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${named(key)} over ${last - from + 1} nights` });
+    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `${named(key)} over ${last - from + 1} nights` });
     const scale = data.metrics[key].unit === "bytes" ? (high < 2 ** 30 ? 2 ** 20 : 2 ** 30) : 1;
     const steps = ticks(low / scale, high / scale);
     const needed = Math.max(3, Math.ceil(Math.log10(Math.max(...steps.map(Math.abs)) / (steps[1] - steps[0] || 1))) + 1);
@@ -184,6 +184,7 @@
       svg.append(draw("line", { class: "grid", x1: margin.left, x2: width - margin.right, y1: y(value * scale), y2: y(value * scale) }));
       svg.append(draw("text", { x: margin.left - 6, y: y(value * scale) + 4, "text-anchor": "end" }, data.metrics[key].unit === "share" ? `${digits(100 * value, needed)} %` : digits(value, needed)));
     }
+    svg.append(draw("text", { x: margin.left - 6, y: margin.top - 9, "text-anchor": "end" }, scale === 2 ** 30 ? "GiB" : scale === 2 ** 20 ? "MiB" : ""));
     const labels = Math.max(1, Math.min(last - from, Math.floor(width / 130)));
     for (let i = 0; i <= labels; i++) {
       const night = Math.round(from + (last - from) * i / labels);
@@ -214,7 +215,7 @@
         const at = x(s.at[change.first]), noted = notesOn(change.night, key, data.config, s.runner).length;
         svg.append(draw("line", { x1: at, x2: at, y1: margin.top, y2: height - margin.bottom, stroke: s.colour, "stroke-opacity": 0.5, "stroke-dasharray": "2 3" }));
         svg.append(draw("path", { class: "mark", d: `M${at} ${y(m.middle[change.first]) - 6}l6 6l-6 6l-6 -6z`, stroke: s.colour }));
-        svg.append(draw("text", { class: "glyph", x: at, y: margin.top - 9 }, noted ? "✓" : "◆"));
+        if (noted) svg.append(draw("text", { class: "glyph", x: at + 13, y: y(m.middle[change.first]) - 4 }, "✓"));
       }
     }
     for (const note of data.notes) {
@@ -255,21 +256,27 @@
   const night = byId("which"), runner = byId("where");
   data.nights.forEach((name, at) => night.append(make("option", { value: at }, name)));
   offer(runner, data.series.map((s) => s.runner));
+  const said = { throttled_share: "throttled", others_share: "shared with other processes", stolen_share: "taken by its host" };
   const usual = (values, place) => { const before = values.slice(Math.max(0, place - 30), place).filter((value) => value !== null && value !== undefined); return before.length > 2 ? median(before) : null; };
-  const against = (value, before) => value === null || value === undefined ? nothing : percent(value, 2) + (before === null ? "" : ` (usually ${percent(before, 2)})`);
+  const against = (value, before) => value === null || value === undefined ? nothing : [percent(value, 2), small(before === null ? "" : `usually ${percent(before, 2)}`)];
+  function bisecting({ metric, commits: [good, bad] }) {
+    const name = { throughput: "throughput", train_loss: "loss" }[metric];
+    if (!name || !good || good === bad || (good + bad).includes("+changes")) return [];
+    return [" To search between the commits: ", make("code", {}, `harness bisect ${data.config} --good ${good} --bad ${bad} --metric ${name}`)];
+  }
   function tellSeries(s, place) {
     const metrics = Object.keys(data.metrics).filter((key) => s.metrics[key] && (s.metrics[key].middle[place] !== null || s.metrics[key].verdict[place]));
     const name = data.nights[s.at[place]], report = s.report[place];
     const parts = [make("h3", {}, `${s.kernels} kernels, ${s.device}`),
       make("p", {}, `${outcomes[s.outcome[place]] || "No check is kept"} · commit `, make("code", {}, short(s.commit[place])), ` · ${s.stack[place]}`, report ? " · " : "", report ? make("a", { href: report }, "the night's report") : "")];
     for (const note of notesOn(name, undefined, data.config, s.runner)) parts.push(make("p", { class: "noted" }, `⚑ ${note.text}`, small([note.metric, note.runner, note.time.slice(0, 10)].filter(Boolean).join(", "))));
-    parts.push(table(["Metric", "Verdict", "#Median", "#Baseline", "#Change", "Rounds", "#Between rounds", "#Within a run", "Why"], metrics.map((key) => {
+    parts.push(table(["Metric", "Verdict", "#Median", "#Baseline", "#Change", "Rounds", "#Spread between rounds", "#Scatter within a run", "Why"], metrics.map((key) => {
       const m = s.metrics[key], spreads = m.values.slice(0, place).map(spread);
       return [[data.metrics[key].title, small(data.metrics[key].protocol)], marked(m.verdict[place]), text(m.middle[place], key), text(m.baseline[place], key), moved(m.change[place], key) || nothing,
         m.values[place].length > 1 ? m.values[place].map((value) => text(value, key)).join(", ") : m.values[place].length ? "all alike" : nothing,
         against(spread(m.values[place]), usual(spreads, place)), against(m.noise[place], usual(m.noise, place)), m.why[place] || ""];
     }), "Nothing was measured.", "Rounds"));
-    const shares = Object.entries(s.metrics).flatMap(([, m]) => Object.entries(m.conditions[place] || {})).map(([key, share]) => `${key.replace("_share", "")} for ${percent(share)} of the time`);
+    const shares = Object.entries(s.metrics).flatMap(([, m]) => Object.entries(m.conditions[place] || {})).filter(([, share]) => share > 0.005).map(([key, share]) => `${said[key] || key} for ${percent(share)} of the time`);
     parts.push(make("p", { class: "note" }, shares.length ? `The machine was ${[...new Set(shares)].join(", ")}.` : "The machine was its own, as far as it tells."));
     const differs = s.stacks[place] || [];
     if (place) {
@@ -277,7 +284,7 @@
       parts.push(make("p", {}, make("strong", {}, "What changed: "), commits, differs.length ? "" : " In the stack nothing that is recorded."));
       if (differs.length) parts.push(table(["Stack", "Before", "Now"], differs, "", "What changed in the stack"));
     }
-    for (const change of s.changes.filter((one) => one.first === place)) parts.push(make("p", {}, `${named(change.metric)} has a new level from this night on: ${text(change.before, change.metric)} → ${text(change.after, change.metric)}. ${change.also.length ? `So has it for ${change.also.join(", ")} on this runner: it may be the machine.` : "No other config of this runner moved with it."}`));
+    for (const change of s.changes.filter((one) => one.first === place)) parts.push(make("p", {}, `${named(change.metric)} has a new level from this night on: ${text(change.before, change.metric)} → ${text(change.after, change.metric)}. ${change.also.length ? `So has it for ${change.also.join(", ")} on this runner: it may be the machine.` : "No other config of this runner moved with it."}`, ...bisecting(change)));
     return parts;
   }
   function elsewhere(at) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def _cell(config, night, slow, new, stack, drawn) -> dict:
     verdict = {"verdict": "worse" if worse else "same", "change": -0.06 if worse else 0.0}
     return {
         "config": config, "digest": "d" * 64, "device": f"1 x {stack['device']}",
-        "kernels": "paddle", "stack": 0, "commit": f"{night // 3:040x}",
+        "kernels": "paddle", "stack": 0, "commit": hashlib.sha1(str(night // 2).encode()).hexdigest(),
         "outcome": "failed" if worse else "passed",
         "metrics": {
             "throughput": {
