@@ -65,14 +65,12 @@ def add(history: Path, note: Note) -> None:
 
     UsageError if the history has no such night, or the night no such runner, config or metric.
     """
-    folder = history / note.night
-    if not folder.is_dir() or Path(note.night).name != note.night:
-        known = sorted(path.name for path in history.iterdir() if path.is_dir()) if (
-            history.is_dir()) else []
+    known = sorted(p.name for p in history.iterdir() if p.is_dir()) if history.is_dir() else []
+    if note.night not in known:
         raise UsageError(f"{history} has no night {note.night!r}",
                          remedy=f"the last are {', '.join(known[-3:]) or 'none'}")
-    _check(list(kept_nights.of_night(folder)), note)
-    stamped = {**asdict(note), "time": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")}
+    _check(list(kept_nights.of_night(history / note.night)), note)
+    now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
     path = history / FILE
     with files.writing(path):
         holder = os.open(history, os.O_RDONLY | os.O_DIRECTORY)
@@ -81,7 +79,8 @@ def add(history: Path, note: Note) -> None:
         before = files.read_bytes(path, limit=_LIMIT) if path.is_file() else b""
         if before and not before.endswith(b"\n"):
             before += b"\n"
-        files.atomic_write_bytes(path, before + json.dumps(stamped).encode() + b"\n")
+        line = json.dumps({**asdict(note), "time": now}).encode() + b"\n"
+        files.atomic_write_bytes(path, before + line)
     finally:
         os.close(holder)
 

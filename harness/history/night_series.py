@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from baselines import significance
 from harness import configs
 from harness.base import locked_stacks
 from harness.history.kept_nights import Night
@@ -68,7 +68,7 @@ class Series:
         """Positions of the nights that have values of `metric`, and each night's median."""
         held = [(at, cell["metrics"][metric]["values"]) for at, cell in enumerate(self.cells)
                 if cell["metrics"].get(metric, {}).get("values")]
-        return [at for at, _ in held], np.array([significance.median(each) for _, each in held])
+        return [at for at, _ in held], np.array([statistics.median(each) for _, each in held])
 
 
 def of(nights: Sequence[Night]) -> list[Series]:

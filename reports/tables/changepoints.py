@@ -64,8 +64,8 @@ def _by_chance(segment: np.ndarray, gain: float, rng: np.random.Generator) -> fl
     """The share of orders, of which this is one, that split as well as by `gain`.
 
     No more permutations are drawn than decide: none where Serfling's bound for sums without
-    replacement (Annals of Statistics 2, 1974, corollary 1.1), over both sides of every split, leaves
-    them no chance; none after as many as make it insignificant. (Then it is a lower bound.)
+    replacement (Annals of Statistics 2, 1974, corollary 1.1), over both sides of every split,
+    leaves them no chance; none after so many that it is insignificant. (Then it is a lower bound.)
     """
     n, reached = len(segment), 0
     span = float(np.ptp(segment))

@@ -92,7 +92,7 @@
       const stacks = one.stacks[0] === one.stacks[1] ? one.stacks[0] : one.stacks.join(" → ");
       return [
         ...(isIndex ? [make("a", { href: `${one.page}.html` }, one.config)] : []),
-        [make("a", { href: where }, one.night), small(`after ${one.last}`)],
+        [make("a", { href: where, class: "date" }, one.night), small(`after ${one.last}`)],
         [one.runner, small(one.kernels)], [data.metrics[one.metric].title, small(data.metrics[one.metric].protocol)],
         [make("span", { class: way }, `${{ better: "▲", worse: "▼" }[way] || ""} ${moved(change, one.metric)} ${way}`), small(`p = ${one.p}`)],
         text(one.before, one.metric), text(one.after, one.metric),
@@ -215,7 +215,7 @@
         const at = x(s.at[change.first]), noted = notesOn(change.night, key, data.config, s.runner).length;
         svg.append(draw("line", { x1: at, x2: at, y1: margin.top, y2: height - margin.bottom, stroke: s.colour, "stroke-opacity": 0.5, "stroke-dasharray": "2 3" }));
         svg.append(draw("path", { class: "mark", d: `M${at} ${y(m.middle[change.first]) - 6}l6 6l-6 6l-6 -6z`, stroke: s.colour }));
-        if (noted) svg.append(draw("text", { class: "glyph", x: at + 13, y: y(m.middle[change.first]) - 4 }, "✓"));
+        if (noted) svg.append(draw("text", { class: "glyph noted", x: at + 13, y: y(m.middle[change.first]) - 4 }, "✓"));
       }
     }
     for (const note of data.notes) {
@@ -269,7 +269,7 @@
     const name = data.nights[s.at[place]], report = s.report[place];
     const parts = [make("h3", {}, `${s.kernels} kernels, ${s.device}`),
       make("p", {}, `${outcomes[s.outcome[place]] || "No check is kept"} · commit `, make("code", {}, short(s.commit[place])), ` · ${s.stack[place]}`, report ? " · " : "", report ? make("a", { href: report }, "the night's report") : "")];
-    for (const note of notesOn(name, undefined, data.config, s.runner)) parts.push(make("p", { class: "noted" }, `⚑ ${note.text}`, small([note.metric, note.runner, note.time.slice(0, 10)].filter(Boolean).join(", "))));
+    for (const note of notesOn(name, undefined, data.config, s.runner)) parts.push(make("p", { class: "told" }, `⚑ ${note.text}`, small([note.metric, note.runner, note.time.slice(0, 10)].filter(Boolean).join(", "))));
     parts.push(table(["Metric", "Verdict", "#Median", "#Baseline", "#Change", "Rounds", "#Spread between rounds", "#Scatter within a run", "Why"], metrics.map((key) => {
       const m = s.metrics[key], spreads = m.values.slice(0, place).map(spread);
       return [[data.metrics[key].title, small(data.metrics[key].protocol)], marked(m.verdict[place]), text(m.middle[place], key), text(m.baseline[place], key), moved(m.change[place], key) || nothing,

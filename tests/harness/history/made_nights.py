@@ -1,4 +1,4 @@
-"""A history as the nightly benchmark and `harness history build` leave it, made without training."""
+"""A history as the nightly script and `harness history build` leave it, made without training."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def _cell(config, night, slow, new, stack, drawn) -> dict:
     verdict = {"verdict": "worse" if worse else "same", "change": -0.06 if worse else 0.0}
     return {
         "config": config, "digest": "d" * 64, "device": f"1 x {stack['device']}",
-        "kernels": "paddle", "stack": 0, "commit": hashlib.sha1(str(night // 2).encode()).hexdigest(),
+        "kernels": "paddle", "stack": 0,
+        "commit": hashlib.sha1(str(night // 2).encode()).hexdigest(),
         "outcome": "failed" if worse else "passed",
         "metrics": {
             "throughput": {
@@ -88,7 +89,8 @@ def _cell(config, night, slow, new, stack, drawn) -> dict:
 
 def _write(folder: Path, runner: str, stack: dict, cells: list) -> None:
     folder.mkdir(parents=True)
-    (folder / "night.json").write_text(json.dumps({"schema": 1, "runner": runner, "report": None}))
+    about = {"schema": 1, "runner": runner, "report": None}
+    (folder / "night.json").write_text(json.dumps(about))
     (folder / "figures.json").write_text(json.dumps({
         "schema": 1, "folders": [], "runner": runner, "stacks": [stack], "cells": cells,
         "report": f"https://ci.example.org/{folder.parent.name}/{runner}",

@@ -17,6 +17,7 @@ from tests.harness.history import made_nights
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 NIGHTS = 60
+MINUS = "\N{MINUS SIGN}"
 STRANGE = "<script>alert(1)</script>"
 SLOW = made_nights.date(NIGHTS // 2)  # of the first config
 
@@ -93,8 +94,8 @@ def test_a_night_says_what_decides_whether_it_is_real(opened):
     assert page.inner_text("#night h2") == f"Night {SLOW} on a100"
     told = page.inner_text("#told")
     # Rounds, the machine's noise, the commits, the other configs, the note, the other runners.
-    (speed,) = [one for one in texts(page, "#told tbody tr") if one.startswith("Throughput")]
-    assert "▼ worse" in speed and "−6.0 %" in speed and "usually 1.20 %" in speed
+    (speed,) = (one for one in texts(page, "#told tbody tr") if one.startswith("Throughput"))
+    assert "▼ worse" in speed and f"{MINUS}6.0 %" in speed and "usually 1.20 %" in speed
     assert len(speed.split("\t")[5].split(", ")) == 5
     assert "Commits since the night before" in told and "nothing that is recorded" in told
     assert f"So has it for {STRANGE}, mid on this runner" in told
@@ -112,9 +113,9 @@ def test_a_new_stack_is_named_on_its_night_and_beside_the_change(opened):
     night = made_nights.date(2 * NIGHTS // 3)
     page = opened("small", f"#{night}/cpu")
     assert "package.paddlepaddle\t2.6.2\t3.3.1" in texts(page, "#told tbody tr")
-    (change,) = [one for one in texts(page, "#changes tbody tr")
-                 if one.startswith(night) and "cpu" in one]
-    assert "paddle2.6 → paddle3" in change and "−2.1 % better" in change and "mid" in change
+    (change,) = (one for one in texts(page, "#changes tbody tr")
+                 if one.startswith(night) and "cpu" in one)
+    assert "paddle2.6 → paddle3" in change and f"{MINUS}2.1 % better" in change and "mid" in change
 
 
 @needs_chromium
