@@ -96,7 +96,7 @@
         [one.runner, small(one.kernels)], [data.metrics[one.metric].title, small(data.metrics[one.metric].protocol)],
         [make("span", { class: way }, `${{ better: "▲", worse: "▼" }[way] || ""} ${moved(change, one.metric)} ${way}`), small(`p = ${one.p}`)],
         text(one.before, one.metric), text(one.after, one.metric),
-        one.commits[0] === one.commits[1] ? [make("code", {}, short(one.commits[0])), small("the same commit")] : make("code", {}, one.commits.map(short).join("..")),
+        one.commits[0] === one.commits[1] ? [make("code", {}, short(one.commits[0])), small("the same commit")] : make("code", {}, `${short(one.commits[0])}..`, make("wbr"), short(one.commits[1])),
         [stacks, small(one.differs.length ? one.differs.slice(0, 4).map(([key, a, b]) => `${key}: ${a} → ${b}`).join("; ") + (one.differs.length > 4 ? `; and ${one.differs.length - 4} more` : "") : "nothing recorded differs")],
         one.also.length ? one.also.join(", ") : nothing,
         notes.length ? "✓ " + notes.map((note) => note.text).join("; ") : nothing,
@@ -167,22 +167,24 @@
   function chart(figure) {
     const key = figure.dataset.metric, box = figure.querySelector(".plot");
     const lines = shownSeries().filter((s) => s.metrics[key]).map((s) => ({ s, m: s.metrics[key], places: shownPlaces(s).filter((place) => s.metrics[key].middle[place] !== null) })).filter((line) => line.places.length);
+    const relative = wanted("scale") !== "";
+    for (const line of lines) line.unit = relative && median(line.places.map((place) => line.m.middle[place])) || 1;
     figure.hidden = !lines.length;
     if (!lines.length) return;
     const width = Math.max(box.clientWidth, 260), height = box.clientWidth < 450 ? 200 : 240;
     let low = Infinity, high = -Infinity;
-    for (const { m, places } of lines) for (const place of places) for (const value of [...m.values[place], m.baseline[place] ?? m.middle[place]]) { low = Math.min(low, value); high = Math.max(high, value); }
+    for (const { m, places, unit } of lines) for (const place of places) for (const value of [...m.values[place], m.baseline[place] ?? m.middle[place]]) { low = Math.min(low, value / unit); high = Math.max(high, value / unit); }
     const pad = (high - low) * 0.06 || Math.abs(high) * 0.01 || 1;
     low -= pad; high += pad;
     const from = first(), x = (night) => margin.left + (last === from ? 0.5 : (night - from) / (last - from)) * (width - margin.left - margin.right);
     const y = (value) => margin.top + (high - value) / (high - low) * (height - margin.top - margin.bottom);
     const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `${named(key)} over ${last - from + 1} nights` });
-    const scale = data.metrics[key].unit === "bytes" ? (high < 2 ** 30 ? 2 ** 20 : 2 ** 30) : 1;
+    const scale = data.metrics[key].unit === "bytes" && !relative ? (high < 2 ** 30 ? 2 ** 20 : 2 ** 30) : 1;
     const steps = ticks(low / scale, high / scale);
     const needed = Math.max(3, Math.ceil(Math.log10(Math.max(...steps.map(Math.abs)) / (steps[1] - steps[0] || 1))) + 1);
     for (const value of steps) {
       svg.append(draw("line", { class: "grid", x1: margin.left, x2: width - margin.right, y1: y(value * scale), y2: y(value * scale) }));
-      svg.append(draw("text", { x: margin.left - 6, y: y(value * scale) + 4, "text-anchor": "end" }, data.metrics[key].unit === "share" ? `${digits(100 * value, needed)} %` : digits(value, needed)));
+      svg.append(draw("text", { x: margin.left - 6, y: y(value * scale) + 4, "text-anchor": "end" }, relative || data.metrics[key].unit === "share" ? `${digits(100 * value, needed)} %` : digits(value, needed)));
     }
     svg.append(draw("text", { x: margin.left - 6, y: margin.top - 9, "text-anchor": "end" }, scale === 2 ** 30 ? "GiB" : scale === 2 ** 20 ? "MiB" : ""));
     const labels = Math.max(1, Math.min(last - from, Math.floor(width / 130)));
@@ -190,32 +192,32 @@
       const night = Math.round(from + (last - from) * i / labels);
       svg.append(draw("text", { x: x(night), y: height - 4, "text-anchor": last === from ? "middle" : i === 0 ? "start" : i === labels ? "end" : "middle" }, data.nights[night]));
     }
-    for (const { s, m, places } of lines) {
-      const edge = (end) => places.map((place) => `${x(s.at[place]).toFixed(1)},${y(end(...m.values[place])).toFixed(1)}`);
+    for (const { s, m, places, unit } of lines) {
+      const edge = (end) => places.map((place) => `${x(s.at[place]).toFixed(1)},${y(end(...m.values[place]) / unit).toFixed(1)}`);
       svg.append(draw("polygon", { points: [...edge(Math.max), ...edge(Math.min).reverse()].join(" "), fill: s.colour, "fill-opacity": 0.2 }));
       let path = "";
       places.forEach((place, i) => {
         const value = m.baseline[place];
         if (value === null) return;
         const before = i ? m.baseline[places[i - 1]] : null;
-        path += before === null ? `M${x(s.at[place])} ${y(value)}` : `H${x(s.at[place])}V${y(value)}`;
+        path += before === null ? `M${x(s.at[place])} ${y(value / unit)}` : `H${x(s.at[place])}V${y(value / unit)}`;
       });
       if (path) svg.append(draw("path", { d: path, fill: "none", stroke: s.colour, "stroke-width": 1.2, "stroke-dasharray": "5 4", "stroke-opacity": 0.85 }));
-      const points = places.map((place) => `${x(s.at[place]).toFixed(1)},${y(m.middle[place]).toFixed(1)}`);
+      const points = places.map((place) => `${x(s.at[place]).toFixed(1)},${y(m.middle[place] / unit).toFixed(1)}`);
       svg.append(draw("polyline", { points: points.join(" "), fill: "none", stroke: s.colour, "stroke-width": places.length > 250 ? 1.1 : 1.7, "stroke-dasharray": s.dash }));
-      if (places.length === 1) svg.append(draw("circle", { cx: x(s.at[places[0]]), cy: y(m.middle[places[0]]), r: 4, fill: s.colour }));
+      if (places.length === 1) svg.append(draw("circle", { cx: x(s.at[places[0]]), cy: y(m.middle[places[0]] / unit), r: 4, fill: s.colour }));
     }
-    for (const { s, m, places } of lines) {
+    for (const { s, m, places, unit } of lines) {
       const shown = new Set(places);
       for (const place of places) {
         const mark = marks[m.verdict[place]];
-        if (mark) svg.append(draw("text", { class: "glyph", x: x(s.at[place]), y: y(m.middle[place]) + (mark === "▲" ? -6 : 15) }, mark));
+        if (mark) svg.append(draw("text", { class: "glyph", x: x(s.at[place]), y: y(m.middle[place] / unit) + (mark === "▲" ? -6 : 15) }, mark));
       }
       for (const change of s.changes.filter((one) => one.metric === key && shown.has(one.first))) {
         const at = x(s.at[change.first]), noted = notesOn(change.night, key, data.config, s.runner).length;
         svg.append(draw("line", { x1: at, x2: at, y1: margin.top, y2: height - margin.bottom, stroke: s.colour, "stroke-opacity": 0.5, "stroke-dasharray": "2 3" }));
-        svg.append(draw("path", { class: "mark", d: `M${at} ${y(m.middle[change.first]) - 6}l6 6l-6 6l-6 -6z`, stroke: s.colour }));
-        if (noted) svg.append(draw("text", { class: "glyph noted", x: at + 13, y: y(m.middle[change.first]) - 4 }, "✓"));
+        svg.append(draw("path", { class: "mark", d: `M${at} ${y(m.middle[change.first] / unit) - 6}l6 6l-6 6l-6 -6z`, stroke: s.colour }));
+        if (noted) svg.append(draw("text", { class: "glyph noted", x: at + 13, y: y(m.middle[change.first] / unit) - 4 }, "✓"));
       }
     }
     for (const note of data.notes) {
@@ -229,8 +231,8 @@
       const rect = svg.getBoundingClientRect();
       const px = (event.clientX - rect.left) / rect.width * width, py = (event.clientY - rect.top) / rect.height * height;
       let best = null;
-      for (const { s, m, places } of lines) for (const place of places) {
-        const far = Math.abs(x(s.at[place]) - px) * 50 + Math.abs(y(m.middle[place]) - py);
+      for (const { s, m, places, unit } of lines) for (const place of places) {
+        const far = Math.abs(x(s.at[place]) - px) * 50 + Math.abs(y(m.middle[place] / unit) - py);
         if (!best || far < best.far) best = { far, s, m, place };
       }
       return best;

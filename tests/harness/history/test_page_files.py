@@ -130,6 +130,9 @@ def test_filters_leave_what_is_asked_for(opened):
     page.select_option("select[data-filter=span]", "30")
     labels = page.text_content(f"{chart} svg")
     assert made_nights.date(NIGHTS - 30) in labels and made_nights.date(0) not in labels
+    page.select_option("select[data-filter=runner]", "")
+    page.select_option("select[data-filter=scale]", "share")
+    assert "100 %" in page.text_content(f"{chart} svg")
     index = opened()
     assert len(texts(index, "#latest tbody tr")) == 9
     index.select_option("select[data-filter=config]", STRANGE)
