@@ -183,7 +183,7 @@ def _sound(known: Any) -> bool:
     if not isinstance(known, dict) or not _typed(known, (
         ("folders", list), ("runner", str), ("report", str | None), ("stacks", list),
         ("cells", list),
-    )) or not all(isinstance(stack, dict) for stack in known["stacks"]):
+    )) or not all(isinstance(stack, dict) and _typed(stack, _NAMED) for stack in known["stacks"]):
         return False
     texts = [(key, str) for key in ("config", "digest", "device", "kernels", "commit")]
     for cell in known["cells"]:
@@ -194,6 +194,9 @@ def _sound(known: Any) -> bool:
         if not all(map(_sound_metric, cell["metrics"].values())):
             return False
     return True
+
+
+_NAMED = [(f"package.{name}", str | None) for name in ("paddlepaddle", "paddlepaddle-gpu")]
 
 
 def _typed(value: dict[str, Any], kinds: Iterable[tuple[str, Any]]) -> bool:

@@ -1,4 +1,4 @@
-"""The figures of a config's page, and of the index, as JSON values that history.js draws."""
+"""The figures of a config's page, and of the index, as JSON values that templates/*.js draw."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def link(report: str | None, history: Path, out: Path) -> str:
     """Where a page in `out` finds a night's report: an address, or a path if it is there."""
     if not report:
         return ""
-    if urllib.parse.urlsplit(report).scheme in ("http", "https"):
+    if report.startswith(("https://", "http://")):
         return report
     path = history / report
     if not path.is_file():

@@ -43,7 +43,8 @@ def page_name(config: str) -> str:
     """The config's name where it may be a file's, else one made of its digest."""
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}", config) and config.lower() != INDEX:
         return config
-    return f"config-{hashlib.sha256(config.encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256(config.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"config-{digest[:12]}"
 
 
 def _lead(series: Sequence[Series]) -> str:
@@ -65,7 +66,8 @@ def _page(
     text = environment.from_string((ours / "history.html").read_text("utf-8")).render(
         title=title, lead=lead, name=name, pages=pages, index=name == INDEX,
         css=css + (ours / "history.css").read_text("utf-8"),
-        script=(ours / "history.js").read_text("utf-8"),
+        script=(ours / "history.js").read_text("utf-8")
+        + (ours / f"history_{data['kind']}.js").read_text("utf-8"),
     )  # fmt: skip
     values = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return {f"{name}.js": f"window.HISTORY = {values};\n".encode(), f"{name}.html": text.encode()}
+    return {f"{name}.js": f"window.HISTORY = {values};\n".encode(), f"{name}.html": text.encode("utf-8", "backslashreplace")}

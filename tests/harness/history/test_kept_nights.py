@@ -101,6 +101,7 @@ def test_a_history_that_may_only_be_read_is_read(history, monkeypatch):
     ("figures.json", {"schema": 2}, NewerFile),
     ("figures.json", {"cells": [{}]}, DataError),
     ("figures.json", {"stacks": [1]}, DataError),
+    ("figures.json", {"stacks": [{"package.paddlepaddle": 3}]}, DataError),
     ("figures.json", {"runner": None}, DataError),
     ("night.json", {"schema": 2}, NewerFile),
     ("night.json", {"runner": 7}, DataError),

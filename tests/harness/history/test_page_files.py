@@ -182,6 +182,13 @@ def test_any_config_has_a_page_of_its_own():
     assert "index" not in [page.lower() for page in pages]
 
 
+def test_names_that_are_no_text_are_written(tmp_path):
+    history = made_nights.history(
+        tmp_path / "history", nights=2, configs=("\ud800", "__proto__"), runners=("\udc80",))
+    written = page_files.write(history, tmp_path / "out").read_text()
+    assert r"\ud800" in written and "__proto__" in written
+
+
 def test_a_report_is_linked_where_it_is(tmp_path):
     history, out = tmp_path / "history", tmp_path / "a" / "site"
     report = tmp_path / "nightly" / "java script:x.html"
