@@ -70,4 +70,7 @@ def _page(
         + (ours / f"history_{data['kind']}.js").read_text("utf-8"),
     )  # fmt: skip
     values = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return {f"{name}.js": f"window.HISTORY = {values};\n".encode(), f"{name}.html": text.encode("utf-8", "backslashreplace")}
+    return {
+        f"{name}.js": f"window.HISTORY = {values};\n".encode(),
+        f"{name}.html": text.encode("utf-8", "backslashreplace"),
+    }
