@@ -83,7 +83,7 @@ function offer(select, values) {
 
 // ---- changes of level, the newest first
 function changesTable(changes) {
-  const heads = [...(isIndex ? ["Config"] : []), "First night", "Runner", "Metric", "Change", "#Before", "#After", "Between commits", "Stack", "Also moved", "Noted"];
+  const heads = [...(isIndex ? ["Config"] : []), "First night", "Metric", "Change", "Runner", "#Before", "#After", "Between commits", "Stack", "Also moved", "Noted"];
   fill(document.querySelector("#changes table"), heads, changes.map((one) => {
     const change = difference(one.before, one.after, one.metric), way = tone(change, one.metric);
     const where = `${isIndex ? one.page + ".html" : ""}#${encodeURIComponent(one.night)}/${encodeURIComponent(one.runner)}`;
@@ -92,8 +92,9 @@ function changesTable(changes) {
     return [
       ...(isIndex ? [make("a", { href: `${one.page}.html` }, one.config)] : []),
       [make("a", { href: where, class: "date" }, one.night), small(`after ${one.last}`)],
-      [one.runner, small(one.kernels)], [data.metrics[one.metric].title, small(data.metrics[one.metric].protocol)],
+      [data.metrics[one.metric].title, small(data.metrics[one.metric].protocol)],
       [make("span", { class: way }, `${{ better: "▲", worse: "▼" }[way] || ""} ${moved(change, one.metric)} ${way}`), small(`p = ${one.p}`)],
+      [one.runner, small(one.kernels)],
       text(one.before, one.metric), text(one.after, one.metric),
       one.commits[0] === one.commits[1] ? [make("code", {}, short(one.commits[0])), small("the same commit")] : make("code", {}, `${short(one.commits[0])}..`, make("wbr"), short(one.commits[1])),
       [stacks, small(one.differs.length ? one.differs.slice(0, 4).map(([key, a, b]) => `${key}: ${a} → ${b}`).join("; ") + (one.differs.length > 4 ? `; and ${one.differs.length - 4} more` : "") : "nothing recorded differs")],
