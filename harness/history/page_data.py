@@ -78,7 +78,7 @@ def described(key: str) -> dict[str, Any]:
     """What a metric is called, its unit, and whether more of it is better."""
     name, _, protocol = key.partition("/")
     known = METRICS.get(name)
-    title = figure_protocols.heading(name)
+    title = figure_protocols.heading(name).replace("ema ", "EMA ")
     return {
         "title": title[:1].upper() + title[1:], "protocol": protocol,
         "unit": known.unit if known else "bits", "more": bool(known and known.more_is_better),

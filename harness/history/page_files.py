@@ -51,7 +51,8 @@ def _lead(series: Sequence[Series]) -> str:
     nights = sorted({night.night for one in series for night in one.nights})
     runners = sorted({one.runner for one in series})
     named = ", ".join(runners[:6]) + (" and others" if len(runners) > 6 else "")
-    return (f"{counted(len(nights), 'night')}, {nights[0]} to {nights[-1]}, on "
+    span = " to ".join(dict.fromkeys((nights[0], nights[-1])))
+    return (f"{counted(len(nights), 'night')}, {span}, on "
             f"{counted(len(runners), 'runner')}: {named}.")
 
 

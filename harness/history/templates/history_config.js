@@ -74,7 +74,8 @@ function chart(figure) {
     if (path) svg.append(draw("path", { d: path, fill: "none", stroke: s.colour, "stroke-width": 1.2, "stroke-dasharray": "5 4", "stroke-opacity": 0.85 }));
     const points = places.map((place) => `${x(s.at[place]).toFixed(1)},${y(m.middle[place] / unit).toFixed(1)}`);
     svg.append(draw("polyline", { points: points.join(" "), fill: "none", stroke: s.colour, "stroke-width": places.length > 250 ? 1.1 : 1.7, "stroke-dasharray": s.dash }));
-    if (places.length === 1) svg.append(draw("circle", { cx: x(s.at[places[0]]), cy: y(m.middle[places[0]] / unit), r: 4, fill: s.colour }));
+    if (places.length === 1) svg.append(draw("line", { x1: x(s.at[places[0]]), x2: x(s.at[places[0]]), y1: y(Math.min(...m.values[places[0]]) / unit), y2: y(Math.max(...m.values[places[0]]) / unit), stroke: s.colour, "stroke-width": 6, "stroke-opacity": 0.3 }),
+      draw("circle", { cx: x(s.at[places[0]]), cy: y(m.middle[places[0]] / unit), r: 4, fill: s.colour }));
   }
   for (const { s, m, places, unit } of lines) {
     const shown = new Set(places);
@@ -144,7 +145,7 @@ function tellSeries(s, place) {
   parts.push(table(["Metric", "Verdict", "#Median", "#Baseline", "#Change", "Rounds", "#Spread between rounds", "#Scatter within a run", "Why"], metrics.map((key) => {
     const m = s.metrics[key], spreads = m.values.slice(0, place).map(spread);
     return [[data.metrics[key].title, small(data.metrics[key].protocol)], marked(m.verdict[place]), text(m.middle[place], key), text(m.baseline[place], key), moved(m.change[place], key) || nothing,
-      m.values[place].length > 1 ? m.values[place].map((value) => text(value, key)).join(", ") : m.values[place].length ? "all alike" : nothing,
+      m.values[place].length > 1 ? m.values[place].map((value) => text(value, key)).join(", ") : m.values[place].length ? "one value" : nothing,
       against(spread(m.values[place]), usual(spreads, place)), against(m.noise[place], usual(m.noise, place)), m.why[place] || ""];
   }), "Nothing was measured.", "Rounds"));
   const shares = Object.entries(s.metrics).flatMap(([, m]) => Object.entries(m.conditions[place] || {})).filter(([, share]) => share > 0.005).map(([key, share]) => `${said[key] || key} for ${percent(share)} of the time`);
