@@ -12,6 +12,7 @@ function make(tag, attributes = {}, ...children) {
   return one;
 }
 function draw(tag, attributes, text) {
+  // A namespace's name: nothing is fetched from there.
   const one = document.createElementNS("http:" + "//www.w3.org/2000/svg", tag);
   for (const [key, value] of Object.entries(attributes)) one.setAttribute(key, value);
   if (text !== undefined) one.textContent = text;
