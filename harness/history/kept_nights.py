@@ -83,6 +83,8 @@ def _read(folder: Path, night: str, places: list[Path]) -> Night:
         if known["folders"] == names:
             return Night(night, *(known[key] for key in ("runner", "report", "stacks", "cells")))
     made = _measured(folder, night, places)
+    if not made.cells:  # no night: a repository's own folder, say
+        return made
     values = {"schema": SCHEMA, "folders": names, "runner": made.runner, "report": made.report,
               "stacks": made.stacks, "cells": made.cells}
     if not _sound(values):
@@ -135,8 +137,9 @@ def _cell(
 def _figures(each: list[runs.Run]) -> dict[str, dict[str, Any]]:
     found: dict[str, list[metrics.Value]] = {}
     for run in each:
-        steps = [line["step"] for line in run.metrics()]
-        for key, value in metrics.figures(run, steps[-1] if steps else 0)[0].items():
+        steps = [one["step"] for one in (*run.metrics(), *run.results())
+                 if type(one.get("step")) is int]
+        for key, value in metrics.figures(run, max(steps, default=0))[0].items():
             if files.is_number(value.value):
                 found.setdefault(key, []).append(value)
     made = {}

@@ -86,6 +86,19 @@ def test_nights_of_before_runners_had_folders_are_read_too(history):
     assert kept_nights.read(history) == nights
 
 
+def test_what_is_no_night_is_left_alone(history):
+    (history / ".git/objects").mkdir(parents=True)
+    assert len(kept_nights.read(history)) == 1
+    assert [path.name for path in (history / ".git").iterdir()] == ["objects"]
+
+
+def test_an_evaluation_after_the_last_logged_step_counts(history):
+    for path in history.glob("2026-11-22/r/small-*/metrics.jsonl"):
+        path.write_text("".join(path.read_text().splitlines(True)[:-1]))
+    (night,) = kept_nights.read(history)
+    assert night.cells[0]["metrics"]["fid/coco-ddim50"]["values"] == [20] * 5
+
+
 def test_a_history_that_may_only_be_read_is_read(history, monkeypatch):
     from harness.base.errors import EnvironmentFault
 
