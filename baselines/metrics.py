@@ -108,15 +108,23 @@ def last_step(run: runs.Run) -> int:
 
 def measure(run: runs.Run, step: int) -> Measured:
     """Read what `run` had come to by `step`; what it does not have is left out."""
-    values, curve = figures(run, step)
-    # A run that was stopped before has a loss that was still falling, not a worse one.
-    if max(run.checkpoint_steps(), default=0) < step:
-        values.pop("train_loss", None)
+    curve = _loss_curve(run, step)
+    values = training_values(run, step, curve) | _quality(run, step)
     return Measured(run, step, values, _bits(run, step, curve))
 
 
-def figures(run: runs.Run, step: int) -> tuple[dict[str, Value], list[tuple[int, str]]]:
-    """`measure` from logs and results alone, and the loss's curve: of a copy without weights."""
+def light_values(run: runs.Run, step: int) -> dict[str, Value]:
+    """`measure`'s values of a copy without checkpoints."""
+    return training_values(run, step, light=True) | _quality(run, step)
+
+
+def training_values(
+    run: runs.Run, step: int, curve: list[tuple[int, str]] | None = None, *, light: bool = False
+) -> dict[str, Value]:
+    """What the logs alone tell of `run` by `step`: speed, memory and loss.
+
+    `light`: of a copy without checkpoints, as the nightly history keeps them.
+    """
     lines = [line for line in run.timing() if line["step"] <= step]
     values: dict[str, Value] = {}
     if (found := throughput(lines, run.info["config"]["train"]["global_batch_size"])) is not None:
@@ -125,11 +133,12 @@ def figures(run: runs.Run, step: int) -> tuple[dict[str, Value], list[tuple[int,
         peaks = [line[entry] for line in lines if files.is_number(line.get(entry))]
         if peaks:
             values[key] = Value(float(max(peaks)))
-    curve = _loss_curve(run, step)
-    if curve:
+    curve = _loss_curve(run, step) if curve is None else curve
+    # A run that was stopped before has a loss that was still falling, not a worse one.
+    if curve and (light or max(run.checkpoint_steps(), default=0) >= step):
         tail = [float.fromhex(text) for _, text in curve[-max(1, len(curve) // 4):]]
         values["train_loss"] = Value(math.fsum(tail) / len(tail))
-    return values | _quality(run, step), curve
+    return values
 
 
 def throughput(lines: list[dict[str, Any]], images_per_step: int) -> Value | None:

@@ -29,6 +29,7 @@ LAYERS = (
     "harness.plan",
     "baselines",
     "harness.history",
+    "harness.studies",
     "harness.doctor",
     "harness.commands",
     "harness",

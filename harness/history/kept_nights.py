@@ -139,7 +139,7 @@ def _figures(each: list[runs.Run]) -> dict[str, dict[str, Any]]:
     for run in each:
         steps = [one["step"] for one in (*run.metrics(), *run.results())
                  if type(one.get("step")) is int]
-        for key, value in metrics.figures(run, max(steps, default=0))[0].items():
+        for key, value in metrics.light_values(run, max(steps, default=0)).items():
             if files.is_number(value.value):
                 found.setdefault(key, []).append(value)
     made = {}
