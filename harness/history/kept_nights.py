@@ -119,6 +119,9 @@ def _cell(
     if stack not in stacks:
         stacks.append(stack)
     check = _check(folder / "checks" / f"{config}.json") if "/" not in config else {}
+    checked = {Path(str(path)).name for path in check.get("runs", [])}
+    if not checked & {run.directory.name for run in each}:  # of the config's other kernels
+        check = {}
     measured = _figures(each)
     for verdict in check.get("verdicts", []):
         if not isinstance(verdict, dict) or not isinstance(verdict.get("metric"), str):
@@ -170,7 +173,7 @@ def _check(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     check = files.read_json(path)
-    if not isinstance(check, dict) or not isinstance(check.get("verdicts"), list):
+    if not isinstance(check, dict) or not _typed(check, (("verdicts", list), ("runs", list))):
         raise DataError(f"{path} is not what `harness check --json` says")
     return check
 

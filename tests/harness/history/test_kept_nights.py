@@ -49,6 +49,13 @@ def test_a_night_is_what_its_runs_and_its_check_say(kept, history):
     assert night.stacks[cell["stack"]] == runs[0].info["fingerprint"]
 
 
+def test_a_check_is_of_the_runs_that_it_names(history):
+    fabricate.run(history / "2026-11-22/r/other", steps=20, kernels="paddle")
+    (night,) = kept_nights.read(history)
+    assert {cell["kernels"]: cell["outcome"] for cell in night.cells} == {
+        "fused": "passed", "paddle": None}
+
+
 def test_a_night_is_read_once(history):
     first = kept_nights.read(history)
     folder = history / "2026-11-22/r"
@@ -119,6 +126,7 @@ def test_a_history_that_may_only_be_read_is_read(history, monkeypatch):
     ("night.json", {"schema": 2}, NewerFile),
     ("night.json", {"runner": 7}, DataError),
     ("checks/small.json", {"verdicts": 7}, DataError),
+    ("checks/small.json", {"runs": None}, DataError),
     ("checks/small.json", {"verdicts": [{}]}, DataError),
     ("checks/small.json", {"verdicts": [{"metric": "fid", "change": "x"}]}, DataError),
     ("checks/small.json", {"outcome": []}, DataError),
