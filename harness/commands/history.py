@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import directory_option
+from harness.commands.options import Suggesting, directory_option
 
 _history = click.argument(
     "history", metavar="HISTORY", type=click.Path(file_okay=False, path_type=Path)
 )
 
 
-@click.group("history")
+@click.group("history", cls=Suggesting)
 def command() -> None:
     """Pages over all nights of all runners; notes on a night."""
 
