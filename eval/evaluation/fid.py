@@ -16,6 +16,8 @@ from harness import files
 from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress
 
+SCHEMA = 1  # of the note beside statistics
+
 
 def compare(
     a: Path, b: Path, *, weights: Path | None = None, keep: Path | None = None
@@ -73,8 +75,8 @@ def write_statistics(
 
         found = feature_statistics.of_features(blocks())
         made = {
-            "images": str(folder), "count": found.count, "preparation": preparation,
-            "features": network.describe(),
+            "schema": SCHEMA, "images": str(folder), "count": found.count,
+            "preparation": preparation, "features": network.describe(),
         }
     files.atomic_write_json(output.with_name(output.name + ".json"), made)
     feature_statistics.save(output, found, features=np.concatenate(stored) if stored else None)

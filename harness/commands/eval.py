@@ -11,6 +11,7 @@ import click
 
 from harness.commands import workers
 from harness.commands.options import (
+    RunPath,
     directory_option,
     execution_option,
     file_option,
@@ -20,7 +21,7 @@ from harness.commands.options import (
 
 
 @click.command("eval")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=RunPath(path_type=Path))
 @click.option("--fid", is_flag=True, help="Sample, and measure the Frechet distance and the rest. "
               "Without it, only the validation loss is computed.")
 @click.option("--step", type=click.IntRange(min=0), help="Checkpoint.  [default: the newest]")
