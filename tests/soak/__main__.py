@@ -85,11 +85,12 @@ def training(out: Path, steps: int) -> bool:
         tenth = len(values) // 10
         found = slope(values[tenth:], share=0.01, absolute=0.0 if "bytes" in name else 0.9)
         assert found is not None, "too few moments"
-        flat = flat and not found.grows
         first, last = (sum(part) / len(part) for part in (values[tenth : 2 * tenth],
                                                           values[-tenth:]))
+        grows = found.grows or last > 1.01 * first  # flat within a hundredth, by level too
+        flat = flat and not grows
         rows.append(f"| {name} | {first:,.1f} | {last:,.1f} | {100 * (last / first - 1):+.2f} % | "
-                    f"{'**grows**' if found.grows else ''} |")
+                    f"{'**grows**' if grows else ''} |")
     (out / "training.md").write_text("\n".join(rows) + "\n")
     return flat
 
