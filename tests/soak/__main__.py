@@ -68,7 +68,7 @@ def training(out: Path, steps: int) -> bool:
     try:
         while process.poll() is None:
             now = watching.usage(process.pid)
-            if now and log.exists():
+            if now and now.bytes and log.exists():  # 0: it is ending
                 moments.append(now)
             time.sleep(0.25)
     finally:
