@@ -1,4 +1,4 @@
-"""All figures of one set of samples: Frechet distance, its interval, KID, precision, recall."""
+"""All figures of one set of samples: Frechet distance, its interval, and what needs neighbours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics import frechet, intervals, kid, precision_recall
+from eval.metrics import density_coverage, frechet, intervals, kid, precision_recall
 from eval.metrics.feature_statistics import Accumulator
 from eval.metrics.reference_statistics import Reference
 
@@ -61,4 +61,12 @@ def against_samples(generated: np.ndarray, real: np.ndarray) -> dict[str, float]
     return {
         "kid": found.value, "kid_standard_error": found.standard_error,
         "precision": precision, "recall": recall,
+        **_density_coverage(generated, real),
     }
+
+
+def _density_coverage(generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    if len(real) <= density_coverage.K:
+        return {}
+    density, coverage = density_coverage.density_coverage(real, generated)
+    return {"density": density, "coverage": coverage}
