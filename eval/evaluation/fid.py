@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.features import image_files, inception
+from eval.features import image_files, inception, torch_process
 from eval.metrics import feature_statistics, frechet
 from harness import files
 from harness.base.errors import DataError, UsageError
@@ -83,12 +83,12 @@ def write_statistics(
 
 
 def _features(
-    network: inception.InceptionFeatures, folder: Path, preparation: str, keep: Path | None
+    network: torch_process.TorchFeatures, folder: Path, preparation: str, keep: Path | None
 ) -> Iterator[np.ndarray]:
     def progress(count: int) -> Progress:
         return Progress(count, f"features of {folder}", unit="image")
 
-    return inception.features_of_folder(
+    return torch_process.features_of_folder(
         network, folder, preparation=preparation, keep=keep, progress=progress
     )
 
