@@ -12,7 +12,6 @@ it for long.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections import deque
@@ -29,7 +28,6 @@ from harness import files
 from harness.base import paddle_env
 from harness.base.errors import DataError, HarnessError
 
-DECODERS = max(1, min(8, len(os.sched_getaffinity(0))))
 
 
 def load(name: str, weights: Path) -> Any:
@@ -75,7 +73,7 @@ class Extractor:
         paths, preparation = message["files"], message["preparation"]
         chunks = [paths[first : first + size] for first in range(0, len(paths), size)]
         # Decoding lets go of the interpreter's lock: on a GPU one thread would be the slowest part.
-        with ThreadPoolExecutor(DECODERS, thread_name_prefix="image") as pool:
+        with ThreadPoolExecutor(image_files.DECODERS, thread_name_prefix="image") as pool:
 
             def load(chunk: list[str]) -> list[np.ndarray]:
                 return list(pool.map(lambda path: image_files.load(path, preparation), chunk))
