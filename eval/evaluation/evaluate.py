@@ -7,7 +7,7 @@ blocks; the one that leads reads them all, in order, so the figures are the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import numpy as np
 
 from eval import captions as caption_lists
 from eval import protocols
-from eval.evaluation import model_identity, validation
-from eval.features.networks import open_network
-from eval.metrics import all_metrics, reference_statistics
+from eval.evaluation import judges, model_identity, validation
+from eval.features.networks import open_also, open_network
+from eval.metrics import reference_statistics
 from eval.protocols import Protocol
 from eval.sampling import image_grid
 from eval.sampling.finished_blocks import STAGES, Blocks
@@ -39,6 +39,8 @@ class Task:
 
     `vae` defaults to DATA/vae, `reference` to the statistics found in DATA, `weights` (Inception)
     to where pytorch-fid looks; `clip` (a CLIPModel folder) is needed where the protocol says so.
+    `also`: folders of further networks' weights, by name, else where `harness fetch` puts
+    them.
     `world`: the processes that share the work. Each makes the blocks whose number is its rank
     modulo their number, in a directory that all of them see; the one that leads measures.
     """
@@ -52,6 +54,7 @@ class Task:
     reference: Path | None = None
     weights: Path | None = None
     clip: Path | None = None
+    also: Mapping[str, Path] = field(default_factory=dict)
     world: World = field(default_factory=World.alone)
 
     @property
@@ -77,12 +80,20 @@ def evaluate(
     """
     config, protocol, world = task.config, task.protocol, task.world
     captions = open_captions(task)
-    with open_network(protocol.features, weights=task.weights, data=task.data) as network:
-        reference = reference_statistics.load(network, task.data, task.reference)
+    with (
+        open_network(protocol.features, weights=task.weights, data=task.data) as network,
+        open_also(protocol.also, task.also) as further,
+    ):
+        judge = judges.Judge(network, reference_statistics.load(network, task.data, task.reference))
+        also = {
+            name: judges.Judge(other, reference_statistics.load(other, task.data, also=name))
+            for name, other in further.items()
+        }
         vae_directory = task.vae or task.data / "vae"
         described = protocols.describe(
-            protocol, captions=captions.describe(), features=network.describe(),
-            reference=reference.describe(), latent_scale=config.diffusion.latent_scale,
+            protocol, captions=captions.describe(), **judge.describe(),
+            also={name: one.describe() for name, one in also.items()},
+            latent_scale=config.diffusion.latent_scale,
             vae_sha256=model_identity.folder_digest(vae_directory, "VAE", "--vae"),
             clip=model_identity.clip_identity(protocol, task.clip, captions),
         )
@@ -94,15 +105,19 @@ def evaluate(
         finished = _finished(task.directory, identity)
         # As the leader sees it: others may look after it has gone on.
         if world.lead(float(finished is not None)):
-            return finished if world.leads else None
+            if finished is None or not world.leads:
+                return None
+            return judges.completed(
+                finished, task.directory / "result.json", _blocks_of(task, identity), judge, also
+            )
         blocks = _open_blocks(task, identity)
         model = model or make_model(config, ema)
-        _make_blocks(task, blocks, captions, network, model, vae_directory)
+        _make_blocks(task, blocks, captions, network, further, model, vae_directory)
         # Gathers from everybody: after it, all blocks are on disk.
         loss = validation_loss(task, captions, model)
         if not world.leads:
             return None
-        return _conclude(task, blocks, captions, network, reference, loss, identity)
+        return _conclude(task, blocks, captions, judge, also, loss, identity)
 
 
 def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
@@ -153,17 +168,22 @@ def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
     """The task's blocks; the leader makes their folder, or clears it of another task's."""
     if not task.world.leads:
         task.world.meet()
-    blocks = Blocks(
-        task.directory / "features", identity | kernel_choice.unusual(),
-        n_samples=task.protocol.n_samples, rows=task.batch_size,
-    )
+    blocks = Blocks(**_blocks_of(task, identity))
     if task.world.leads:
         task.world.meet()
     return blocks
 
 
+def _blocks_of(task: Task, identity: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "folder": task.directory / "features", "owner": identity | kernel_choice.unusual(),
+        "n_samples": task.protocol.n_samples, "rows": task.batch_size, "also": task.protocol.also,
+    }
+
+
 def _make_blocks(
-    task: Task, blocks: Blocks, captions: Any, network: Any, model: Any, vae_directory: Path
+    task: Task, blocks: Blocks, captions: Any, network: Any, further: Mapping[str, Any], model: Any,
+    vae_directory: Path,
 ) -> None:
     mine = of_worker(len(blocks), task.world.rank, task.world.size)
     missing = [b for b in mine if blocks.load(b) is None]
@@ -188,7 +208,7 @@ def _make_blocks(
             sum(sizes.values()), label, start=done, unit="image", silent=not task.world.leads,
             early=True,
         ) as progress,
-        Finisher(blocks, network, captions, scorer) as finisher,
+        Finisher(blocks, network, captions, scorer, further) as finisher,
     ):
         for block in missing:
             images, seconds = maker.images(*blocks.span(block))
@@ -226,23 +246,17 @@ def validation_loss(
 
 
 def _conclude(
-    task: Task, blocks: Blocks, captions: Any, network: Any, reference: Any,
+    task: Task, blocks: Blocks, captions: Any, judge: judges.Judge,
+    also: Mapping[str, judges.Judge],
     loss: dict[str, Any], identity: dict[str, Any],
 ) -> dict[str, Any]:
     shown, seconds, labels, scores = [], np.zeros(len(STAGES)), [], []
-
-    def features() -> Iterator[np.ndarray]:
-        for block in blocks.all():
-            shown.append(block.shown)
-            labels.append(block.labels)
-            scores.append(block.clip)
-            seconds.__iadd__(block.seconds)
-            yield block.features
-
-    measured = all_metrics.measure(
-        features, network=network, reference=reference, n_samples=task.protocol.n_samples,
-        seed=task.protocol.seed,
-    )
+    for block in blocks.all():
+        shown.append(block.shown)
+        labels.append(block.labels)
+        scores.append(block.clip)
+        seconds += block.seconds
+    measured = judges.measure(blocks, judge, also, seed=task.protocol.seed)
     read = np.concatenate(labels)[: len(captions)]
     accuracy = None
     if captions.labels is not None and (read >= 0).all():

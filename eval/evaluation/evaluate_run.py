@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from harness.runs import checkpoints
 def evaluate_run(
     run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
     vae: Path | None = None, reference: Path | None = None, weights: Path | None = None,
-    clip: Path | None = None, repeats: int = 1, world: World | None = None,
+    clip: Path | None = None, also: Mapping[str, Path] | None = None, repeats: int = 1,
+    world: World | None = None,
 ) -> dict[str, Any] | None:
     """Evaluate a run's checkpoint of `step` (default: the newest); see `evaluate`.
 
@@ -36,7 +38,7 @@ def evaluate_run(
         variant = protocols.reseeded(protocol, seed)
         task = Task(
             config, variant, data or run.data_directory, run.evaluation(step, variant.name), step,
-            vae=vae, reference=reference, weights=weights, clip=clip, world=world,
+            vae=vae, reference=reference, weights=weights, clip=clip, also=also or {}, world=world,
         )
         if (result := evaluate(task, ema, manifest["ema_digest"])) is not None:
             results.append(result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,23 @@ class DigitsNetwork:
     def classify(self, images: np.ndarray) -> np.ndarray:
         """The digit that each image is read as, int64 [n]."""
         return self._features.classify(images)
+
+
+@contextlib.contextmanager
+def open_also(names: Sequence[str], folders: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """The further networks `names` ("dinov2", "clip") by name, closed at the end.
+
+    `folders`: where their weights lie, of those that are not where `harness fetch` puts them.
+    Errors as in `open_network`.
+    """
+    with contextlib.ExitStack() as stack:
+        found = {}
+        for name in names:
+            from eval.features.vision_transformers import TransformerFeatures
+
+            network = TransformerFeatures(name, folders.get(name))
+            found[name] = stack.enter_context(network)
+        yield found
 
 
 @contextlib.contextmanager

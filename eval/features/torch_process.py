@@ -1,4 +1,4 @@
-"""Features from a network that torch runs, in a process of its own (`torch_worker`). No torch here."""
+"""Features of a network that torch runs, in a process of its own: `torch_worker`. No torch here."""
 
 from __future__ import annotations
 

@@ -29,7 +29,6 @@ from harness.base import paddle_env
 from harness.base.errors import DataError, HarnessError
 
 
-
 def load(name: str, weights: Path) -> Any:
     """The network `name` with `weights`: `size`, `device`, and `features` of uint8 images."""
     if name == "inception":

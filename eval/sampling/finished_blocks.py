@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +28,30 @@ _KEYS = ("features", "labels", "clip", "shown")
 @dataclass
 class Block:
     """features float32 [n, d]; labels int64 [n] (-1: none read); clip float64 [n] (NaN: not
-    scored); shown uint8 [k, H, W, 3]; seconds float64 [4], by STAGES."""
+    scored); shown uint8 [k, H, W, 3]; seconds float64 [4], by STAGES; also: float32 [n, d] by
+    further network."""
 
     features: np.ndarray
     labels: np.ndarray
     clip: np.ndarray
     shown: np.ndarray
     seconds: np.ndarray
+    also: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Blocks:
     """The blocks of one evaluation of `n_samples`, in `folder`, `rows` samples each."""
 
-    def __init__(self, folder: Path, owner: dict[str, Any], *, n_samples: int, rows: int):
-        """Blocks in `folder` that belong to another `owner` (JSON values) are removed: they are
+    def __init__(
+        self, folder: Path, owner: dict[str, Any], *, n_samples: int, rows: int,
+        also: Sequence[str] = (),
+    ):
+        """`also`: the further networks whose features each block holds.
+
+        Blocks in `folder` that belong to another `owner` (JSON values) are removed: they are
         parts of an evaluation that was never finished and can no longer be."""
         self.folder, self.n_samples, self.rows = folder, n_samples, rows
+        self._also = {name: f"features_{name}" for name in also}
         note = folder / "owner.json"
         owner = {**owner, "rows": rows}
         if folder.exists() and not _same(note, owner):
@@ -70,7 +78,8 @@ class Blocks:
         # Before the block, which counts once it is there.
         files.atomic_write_json(self._clock(block), content.seconds.tolist())
         with files.atomic_path(self.path(block)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **{key: getattr(content, key) for key in _KEYS})
+            arrays = {key: getattr(content, key) for key in _KEYS}
+            np.savez(file, **arrays, **{self._also[n]: a for n, a in content.also.items()})
 
     def load(self, block: int) -> Block | None:
         """The finished block, or None if it is missing or (with a warning) not sound."""
@@ -78,11 +87,13 @@ class Blocks:
             return None
         first, last = self.span(block)
         try:
-            arrays = files.load_npz(self.path(block), _KEYS)
-            found = Block(**arrays, seconds=self._seconds(block))
-            if {len(found.features), len(found.labels), len(found.clip)} != {last - first}:
+            arrays = files.load_npz(self.path(block), (*_KEYS, *self._also.values()))
+            also = {name: arrays.pop(key) for name, key in self._also.items()}
+            found = Block(**arrays, seconds=self._seconds(block), also=also)
+            every = (found.features, *also.values())
+            if {len(a) for a in (*every, found.labels, found.clip)} != {last - first}:
                 raise DataError(f"{self.path(block)} does not hold {last - first} samples")
-            if not np.isfinite(found.features).all():
+            if not all(np.isfinite(array).all() for array in every):
                 raise DataError(f"{self.path(block)} holds NaN or infinity")
         except DataError as error:
             say(f"warning: made again: {error}")
@@ -107,6 +118,16 @@ class Blocks:
             if found is None:
                 raise DataError(f"{self.path(block)} is missing", remedy="evaluate again")
             yield found
+
+
+def kept(
+    folder: Path, owner: dict[str, Any], *, n_samples: int, rows: int, also: Sequence[str] = ()
+) -> Blocks | None:
+    """The blocks of a finished evaluation; None if one is gone, or they are another's."""
+    if not _same(folder / "owner.json", {**owner, "rows": rows}):
+        return None
+    blocks = Blocks(folder, owner, n_samples=n_samples, rows=rows, also=also)
+    return blocks if all(blocks.load(block) for block in range(len(blocks))) else None
 
 
 def _same(note: Path, owner: dict[str, Any]) -> bool:

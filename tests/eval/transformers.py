@@ -107,7 +107,8 @@ def forward(name: str, images: np.ndarray) -> np.ndarray:
 def _one(name, w, image):
     side = image.shape[1] // PATCH
     if name == "dinov2":
-        kernel, bias = (w[f"embeddings.patch_embeddings.projection.{n}"] for n in ("weight", "bias"))
+        at = "embeddings.patch_embeddings.projection"
+        kernel, bias = w[f"{at}.weight"], w[f"{at}.bias"]
         first, table = w["embeddings.cls_token"], w["embeddings.position_embeddings"][0]
         layers, eps = "encoder.layer", 1e-6
         inner = ("norm1", "norm2", *(f"attention.attention.{n}" for n in ("query", "key", "value")),
@@ -161,7 +162,7 @@ def _one(name, w, image):
 
 
 def bicubic(square: np.ndarray, size: int, scale: float) -> np.ndarray:
-    """[m, m, d] -> [size, size, d] by Keys' kernel with a = -0.75, corners held, no antialiasing."""
+    """[m, m, d] -> [size, size, d] by Keys' kernel with a = -0.75; edges are held, not antialiased."""
     def kernel(t, a=-0.75):
         t = abs(t)
         if t <= 1:
