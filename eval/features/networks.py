@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from eval.features.torch_process import TorchFeatures
+
 
 class DigitsNetwork:
     """`eval.features.digits.DigitsFeatures` in the shape that evaluation wants."""
@@ -37,6 +39,20 @@ class DigitsNetwork:
         return self._features.classify(images)
 
 
+def in_torch(name: str, weights: Path | None = None) -> TorchFeatures:
+    """"inception", "dinov2" or "clip", a context manager; `weights`: its file, or its folder.
+
+    EnvironmentFault if they are missing, DataError if they are broken.
+    """
+    if name == "inception":
+        from eval.features.inception import InceptionFeatures
+
+        return InceptionFeatures(weights)
+    from eval.features.vision_transformers import TransformerFeatures
+
+    return TransformerFeatures(name, weights)
+
+
 @contextlib.contextmanager
 def open_also(names: Sequence[str], folders: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
     """The further networks `names` ("dinov2", "clip") by name, closed at the end.
@@ -45,13 +61,7 @@ def open_also(names: Sequence[str], folders: Mapping[str, Path]) -> Iterator[dic
     Errors as in `open_network`.
     """
     with contextlib.ExitStack() as stack:
-        found = {}
-        for name in names:
-            from eval.features.vision_transformers import TransformerFeatures
-
-            network = TransformerFeatures(name, folders.get(name))
-            found[name] = stack.enter_context(network)
-        yield found
+        yield {name: stack.enter_context(in_torch(name, folders.get(name))) for name in names}
 
 
 @contextlib.contextmanager
@@ -63,7 +73,5 @@ def open_network(name: str, *, data: Path, weights: Path | None = None) -> Itera
     if name == "digits":
         yield DigitsNetwork(data)
         return
-    from eval.features.inception import InceptionFeatures
-
-    with InceptionFeatures(weights) as network:
+    with in_torch(name, weights) as network:
         yield network

@@ -31,6 +31,7 @@ class TorchFeatures:
     `told`: what else kept features depend on (JSON values).
     """
 
+    official: bool  # whether the weights are the published ones
     concurrent = True  # another process: extract() may run beside sampling
 
     def __init__(
@@ -42,6 +43,15 @@ class TorchFeatures:
         self.device: str | None = None
         self._told = told or {}
         self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def metric(self) -> str:
+        """Name of the Frechet distance over these features."""
+        return f"fd_{self.name}" if self.official else f"fd_{self.name}_unofficial_weights"
+
+    def describe(self) -> dict[str, Any]:
+        """What a protocol says of the features."""
+        raise NotImplementedError
 
     def __enter__(self: _Own) -> _Own:
         return self

@@ -125,11 +125,6 @@ class TransformerFeatures(TorchFeatures):
             batch_size=BATCH_SIZE, told={"network": name, "settings": digest},
         )
 
-    @property
-    def metric(self) -> str:
-        """Name of the Frechet distance over these features."""
-        return f"fd_{self.name}" if self.official else f"fd_{self.name}_unofficial_weights"
-
     def describe(self) -> dict[str, Any]:
         """What a protocol says of the features."""
         kind = KINDS[self.name]

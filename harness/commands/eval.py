@@ -11,6 +11,7 @@ import click
 
 from harness.commands import workers
 from harness.commands.options import (
+    NetworkName,
     directory_option,
     execution_option,
     file_option,
@@ -43,6 +44,9 @@ from harness.commands.options import (
 @file_option("--reference", help="Statistics of real images (.npz).  [default: found in DATA]")
 @file_option("--weights", help="Inception weights.  [default: where pytorch-fid looks]")
 @directory_option("--clip", help="CLIPModel folder (paddlenlp): measure the CLIP score too.")
+@click.option("--also", type=NetworkName("dinov2", "clip"), multiple=True,
+              help="Measure by this feature network too, on the same images; FOLDER has its "
+              "weights.  [default: where `harness fetch` puts them]")
 @kernels_option
 @execution_option
 @workers.options
@@ -50,7 +54,8 @@ from harness.commands.options import (
 def command(
     run: Path | None, fid: bool, step: int | None, protocol: str | None, repeats: int,
     data: Path | None, vae: Path | None, reference: Path | None, weights: Path | None,
-    clip: Path | None, kernels: str | None, execution: str | None, job, as_json: bool, **overrides,
+    clip: Path | None, also, kernels: str | None, execution: str | None, job, as_json: bool,
+    **overrides,
 ) -> None:
     """Evaluate RUN (default: the run under runs/ that was worked on last).
 
@@ -69,7 +74,8 @@ def command(
     from eval import protocols
 
     pinned = protocols.get(
-        protocol or chosen.config.eval.protocol, clip=clip is not None or None, **overrides
+        protocol or chosen.config.eval.protocol, clip=clip is not None or None,
+        also=tuple(name for name in protocols.ALSO if name in dict(also)), **overrides
     )
     kernel_choice.choose(kernels, execution)
     if job.wanted:
@@ -86,6 +92,7 @@ def command(
             found = evaluate_run.evaluate_run(
                 chosen, protocol=pinned, step=step, data=data, vae=vae, reference=reference,
                 weights=weights, clip=clip, repeats=repeats, world=world,
+                also={name: folder for name, folder in also if folder},
             )
         else:
             found = evaluate_run.loss_of_run(

@@ -22,6 +22,24 @@ class ConfigName(click.ParamType):
         return found or [CompletionItem(incomplete, type="file")]
 
 
+class NetworkName(click.ParamType):
+    """NAME or NAME=FOLDER of a feature network -> (name, folder or None)."""
+
+    name = "network"
+
+    def __init__(self, *names: str):
+        self.names = names
+
+    def get_metavar(self, param):
+        return f"[{'|'.join(self.names)}][=FOLDER]"
+
+    def convert(self, value, param, ctx):
+        name, given, folder = value.partition("=") if isinstance(value, str) else value
+        if name not in self.names:
+            self.fail(f"{name!r} is not one of {', '.join(self.names)}.", param, ctx)
+        return name, Path(folder) if given else None
+
+
 config_argument = click.argument("config", type=ConfigName(), metavar="CONFIG")
 overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",

@@ -162,7 +162,7 @@ def _one(name, w, image):
 
 
 def bicubic(square: np.ndarray, size: int, scale: float) -> np.ndarray:
-    """[m, m, d] -> [size, size, d] by Keys' kernel with a = -0.75; edges are held, not antialiased."""
+    """[m, m, d] -> [size, size, d] by Keys' kernel with a = -0.75; edges held, no antialiasing."""
     def kernel(t, a=-0.75):
         t = abs(t)
         if t <= 1:
