@@ -68,12 +68,7 @@ def interval(
     count = len(blocks)
     if total.count < MIN_SAMPLES or count < 8:
         return None
-    distance = frechet.distance(total.statistics(), reference)
-    without = np.array([
-        frechet.distance(total.without(block.unpack()).statistics(), reference)
-        for block in blocks
-    ])
-    influence = (count - 1) * (without.mean() - without)
+    distance, influence = influences(blocks, total, reference)
     random = seeds.generator(seed, "bootstrap")
     draws = random.integers(count, size=(RESAMPLINGS, count))
     means = influence[draws].mean(axis=1) * np.sqrt(count / (count - 1))
@@ -85,6 +80,18 @@ def interval(
         level=level,
         standard_error=float(influence.std(ddof=1) / np.sqrt(count)),
     )
+
+
+def influences(
+    blocks: list[PackedMoments], total: Moments, reference: Statistics
+) -> tuple[float, np.ndarray]:
+    """The distance of `total` (all `blocks` together), and how much each block moves it, [B]."""
+    without = np.array([
+        frechet.distance(total.without(block.unpack()).statistics(), reference)
+        for block in blocks
+    ])
+    distance = frechet.distance(total.statistics(), reference)
+    return distance, (len(blocks) - 1) * (without.mean() - without)
 
 
 def extrapolate(

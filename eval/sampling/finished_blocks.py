@@ -141,6 +141,16 @@ def stored(folder: Path) -> Blocks:
     return Blocks(folder, owner, n_samples=n_samples, rows=rows)
 
 
+def shown(folder: Path, count: int) -> np.ndarray:
+    """The first `count` images (fewer where fewer are kept), uint8 [k, H, W, 3]."""
+    blocks, found = stored(folder), []
+    for block in blocks.all():
+        found.append(block.shown)
+        if sum(map(len, found)) >= count or not len(block.shown):
+            break
+    return np.concatenate(found)[:count]
+
+
 def _but_n(owner: dict[str, Any]) -> dict[str, Any]:
     return {**owner, "protocol": protocols.without_n(owner["protocol"])}
 

@@ -6,9 +6,11 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
+from harness.base.errors import UsageError
 from harness.commands import workers
 from harness.commands.options import (
     directory_option,
@@ -43,6 +45,12 @@ from harness.commands.options import (
 @file_option("--reference", help="Statistics of real images (.npz).  [default: found in DATA]")
 @file_option("--weights", help="Inception weights.  [default: where pytorch-fid looks]")
 @directory_option("--clip", help="CLIPModel folder (paddlenlp): measure the CLIP score too.")
+@click.option("--sweep", "axes", multiple=True, metavar="NAME=VALUES",
+              help="Evaluate every combination: guidance=1..3:0.25, steps=10,25,50, "
+              "sampler=ddim,dpm, eta=..., tome=... .")
+@click.option("--checkpoints", metavar="all|every:K", help="Sweep over checkpoints too.")
+@click.option("--budget", type=click.IntRange(min=1), metavar="SAMPLES",
+              help="Of a sweep: drop hopeless points early, so that so many samples do.")
 @kernels_option
 @execution_option
 @workers.options
@@ -50,7 +58,8 @@ from harness.commands.options import (
 def command(
     run: Path | None, fid: bool, step: int | None, protocol: str | None, repeats: int,
     data: Path | None, vae: Path | None, reference: Path | None, weights: Path | None,
-    clip: Path | None, kernels: str | None, execution: str | None, job, as_json: bool, **overrides,
+    clip: Path | None, axes: tuple[str, ...], checkpoints: str | None, budget: int | None,
+    kernels: str | None, execution: str | None, job, as_json: bool, **overrides,
 ) -> None:
     """Evaluate RUN (default: the run under runs/ that was worked on last).
 
@@ -68,9 +77,12 @@ def command(
         print(f"evaluating {chosen.directory}", file=sys.stderr)
     from eval import protocols
 
-    pinned = protocols.get(
-        protocol or chosen.config.eval.protocol, clip=clip is not None or None, **overrides
-    )
+    overrides["clip"] = clip is not None or None
+    named = protocol or chosen.config.eval.protocol
+    pinned = protocols.get(named, **overrides)
+    points = _points(chosen, named, overrides, axes, checkpoints, step)
+    if budget and not points:
+        raise UsageError("--budget is of a sweep", remedy="give --sweep or --checkpoints")
     kernel_choice.choose(kernels, execution)
     if job.wanted:
         name = f"eval-{chosen.name}"
@@ -82,10 +94,16 @@ def command(
     from eval.evaluation import evaluate_run
 
     with process_group.joined() as world:
+        places: dict[str, Any] = {"data": data, "vae": vae, "reference": reference, "weights": weights,
+                                  "clip": clip, "world": world}
+        if points:
+            said = _sweep(chosen, points, budget, places, as_json)
+            if said is not None:
+                rank_reports.result(said)
+            return
         if fid:
             found = evaluate_run.evaluate_run(
-                chosen, protocol=pinned, step=step, data=data, vae=vae, reference=reference,
-                weights=weights, clip=clip, repeats=repeats, world=world,
+                chosen, protocol=pinned, step=step, repeats=repeats, **places
             )
         else:
             found = evaluate_run.loss_of_run(
@@ -93,6 +111,45 @@ def command(
             )
         if found is not None:
             rank_reports.result(json.dumps(found, indent=2) if as_json else describe(found))
+
+
+def _points(run, protocol, overrides, axes, checkpoints, step) -> list:
+    """The points of the sweep that was asked for; none where none was."""
+    if not axes and not checkpoints:
+        return []
+    from eval.evaluation import sweep_axes
+
+    if checkpoints and step is not None:
+        raise UsageError("--step and --checkpoints both say what to evaluate", remedy="give one")
+    steps = sweep_axes.checkpoints(checkpoints, run.checkpoint_steps(), run.chosen_step(step))
+    return sweep_axes.points(protocol, overrides, sweep_axes.parse(axes), steps)
+
+
+def _sweep(run, points, budget, places, as_json: bool) -> str | None:
+    """Make a sweep and its page; what is printed of it (None where another process leads)."""
+    from eval.evaluation import sweep
+    from eval.sampling import finished_blocks
+    from harness import files
+    from reports import build
+    from reports.output import side_by_side, sweep_page
+
+    found = sweep.sweep(run, points, budget=budget, **places)
+    if found is None:
+        return None
+    folder = run.evaluations / sweep.name(run, points, budget)
+    files.atomic_write_json(folder / "sweep.json", found)
+    order = dict.fromkeys([found["chosen"], *found["front"], *range(len(points))])
+    shown = [i for i in order if "halves" in found["points"][i]][: side_by_side.MOST_ROWS]
+    images = {
+        i: finished_blocks.shown(
+            run.evaluation(points[i].step, points[i].protocol.name) / "features", sweep.PROMPTS
+        )
+        for i in shown
+    }
+    page = build.write(sweep_page.files(found, images), folder)
+    if as_json:
+        return json.dumps({**found, "directory": str(folder)}, indent=2)
+    return f"{sweep_page.lead(found)}\n  {folder}/sweep.json\n  {page}"
 
 
 def describe(found: dict) -> str:
