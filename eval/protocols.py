@@ -136,6 +136,12 @@ def reseeded(protocol: Protocol, seed: int) -> Protocol:
     return dataclasses.replace(protocol, name=f"{protocol.name}+s{seed}", seed=seed)
 
 
+def resized(protocol: Protocol, n_samples: int) -> Protocol:
+    """The same protocol for another N, under the name that `get` would give it."""
+    fields = {**dataclasses.asdict(protocol), "n_samples": n_samples}
+    return get(fields.pop("name").partition("+")[0], **fields)
+
+
 def network_calls(protocol: Protocol) -> int:
     """How often the network is asked about one image: twice a step, once where g = 1."""
     return protocol.num_inference_steps * (1 if protocol.guidance_scale == 1.0 else 2)

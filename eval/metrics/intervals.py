@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from eval.metrics import frechet
-from eval.metrics.feature_statistics import Moments, PackedMoments, Statistics
+from eval.metrics.feature_statistics import Accumulator, Moments, PackedMoments, Statistics
 from harness.base import seeds
 
 LEVEL = 0.9
@@ -80,6 +80,22 @@ def interval(
         level=level,
         standard_error=float(influence.std(ddof=1) / np.sqrt(count)),
     )
+
+
+def of_features(
+    features: np.ndarray, reference: Statistics, *, seed: int
+) -> Interval | None:
+    """`interval` of features [n, d]: to the bit what an evaluation of these n says."""
+    blocks, total = moments(features)
+    return interval(blocks, total, reference, seed=seed)
+
+
+def moments(features: np.ndarray) -> tuple[list[PackedMoments], Moments]:
+    """Features [n, d] cut into their blocks, and all of them together."""
+    count, size = features.shape
+    accumulator = Accumulator(size, block_rows=rows_per_block(size, count), keep_blocks=True)
+    accumulator.add(features)
+    return accumulator.blocks, accumulator.finish()
 
 
 def influences(

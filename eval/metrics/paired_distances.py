@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.metrics import intervals
-from eval.metrics.feature_statistics import Accumulator, Statistics
+from eval.metrics.feature_statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,4 @@ def difference(a: np.ndarray, b: np.ndarray, reference: Statistics) -> Differenc
 
 def influences(features: np.ndarray, reference: Statistics) -> tuple[float, np.ndarray]:
     """The distance of features [n, d], and each block's influence on it (`intervals`)."""
-    count, size = features.shape
-    accumulator = Accumulator(
-        size, block_rows=intervals.rows_per_block(size, count), keep_blocks=True
-    )
-    accumulator.add(features)
-    total = accumulator.finish()
-    return intervals.influences(accumulator.blocks, total, reference)
+    return intervals.influences(*intervals.moments(features), reference)

@@ -20,7 +20,7 @@ import numpy as np
 
 from eval import protocols
 from harness import files
-from harness.base.errors import DataError
+from harness.base.errors import DataError, UsageError
 from harness.base.progress import say
 
 STAGES = ("network", "vae", "features", "writing")
@@ -49,6 +49,11 @@ class Blocks:
         note = folder / "owner.json"
         self.owner = owner = {**owner, "rows": rows}
         if folder.exists() and not _same(note, owner):
+            if (folder.parent / "result.json").exists():
+                raise UsageError(
+                    f"{folder} holds the samples of an evaluation that was made otherwise",
+                    remedy="remove the directory that it is in to evaluate again",
+                )
             say(f"{folder}: unfinished blocks of another evaluation are removed")
             shutil.rmtree(folder)
         if not note.exists():
@@ -157,6 +162,6 @@ def _but_n(owner: dict[str, Any]) -> dict[str, Any]:
 
 def _same(note: Path, owner: dict[str, Any]) -> bool:
     try:
-        return files.read_json(note) == owner
-    except DataError:
+        return not protocols.differences(files.read_json(note), owner)
+    except (DataError, AttributeError):
         return False

@@ -94,8 +94,10 @@ def command(
     from eval.evaluation import evaluate_run
 
     with process_group.joined() as world:
-        places: dict[str, Any] = {"data": data, "vae": vae, "reference": reference, "weights": weights,
-                                  "clip": clip, "world": world}
+        places: dict[str, Any] = {
+            "data": data, "vae": vae, "reference": reference, "weights": weights, "clip": clip,
+            "world": world,
+        }
         if points:
             said = _sweep(chosen, points, budget, places, as_json)
             if said is not None:

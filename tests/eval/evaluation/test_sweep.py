@@ -15,8 +15,8 @@ from eval.sampling.image_making import Maker
 from harness import runs
 from harness.base import seeds
 from harness.base.errors import UsageError
-from tests import command
 from reports.output import sweep_page
+from tests import command
 from tests.command import assert_one_line_error, harness
 
 QUICK = {"n_samples": 40, "num_inference_steps": 2}
@@ -124,7 +124,9 @@ REQUEST = (
 )
 
 
-def test_the_command_writes_the_page_and_goes_on_after_a_kill(run, swept, two_checkpoints, tmp_path):
+def test_the_command_writes_the_page_and_goes_on_after_a_kill(
+    swept, two_checkpoints, tmp_path
+):
     copy = tmp_path / "tiny"
     shutil.copytree(two_checkpoints, copy)
     process = command.start("eval", copy, *REQUEST)
