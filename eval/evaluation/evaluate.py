@@ -85,6 +85,7 @@ class Drawn:
     features: np.ndarray
     reference: Statistics
     metric: str
+    prompts: list[str]  # of the first few
 
 
 def evaluate(
@@ -132,7 +133,8 @@ def draw(
             _make_blocks(task, blocks, wanted, parts, make_model(task.config, ema))
         task.world.meet()
         found = [block.features for block in blocks.all(wanted)]
-        return Drawn(np.concatenate(found), parts.reference.statistics, parts.network.metric)
+        return Drawn(np.concatenate(found), parts.reference.statistics, parts.network.metric,
+                     parts.captions.first_prompts())
 
 
 @contextlib.contextmanager

@@ -48,9 +48,8 @@ def compare(
             for run, step in zip((a, b), steps, strict=True)
         ]
         metric = drawn[0].metric
-        found = paired_distances.difference(
-            *(d.features[:samples] for d in drawn), drawn[0].reference
-        )
+        features_a, features_b = (d.features[:samples] for d in drawn)
+        found = paired_distances.difference(features_a, features_b, drawn[0].reference)
         low, high = repeated_looks.interval(found, error_rate=error_rate, looks=len(planned))
         verdict = repeated_looks.verdict(low, high, minimum=minimum_effect * found.b)
         # As the leader has it: workers on unlike machines must not part here.
@@ -70,6 +69,7 @@ def compare(
         "protocol": protocol.name, "metric": metric, "minimum_effect": minimum_effect,
         "error_rate": error_rate, "bound": BOUND, "planned": planned, "looks": looks,
         "samples": looks[-1]["samples"], "verdict": verdict or UNDECIDED,
+        "prompts": drawn[0].prompts,
     }
 
 

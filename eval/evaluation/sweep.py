@@ -25,7 +25,6 @@ from harness.base.errors import UsageError
 from harness.distributed.process_group import World
 
 SCHEMA = 1
-PROMPTS = 8  # whose images a page sets side by side
 
 
 def sweep(
@@ -121,10 +120,9 @@ def _document(
         }  # fmt: skip
     for i, (size, distance) in dropped.items():
         described[i] = {"dropped_after": size, "distance": distance}
-    texts = captions.texts or [f"sample {j}" for j in range(len(captions))]
     return {
         "schema": SCHEMA, "run": run.name, "metric": next(iter(results[0]["metrics"])),
-        "n_samples": task.protocol.n_samples, "prompts": texts[:PROMPTS],
+        "n_samples": task.protocol.n_samples, "prompts": captions.first_prompts(),
         "points": [
             {"step": p.step, "protocol": p.protocol.name, "settings": dict(p.settings),
              "network_calls": p.calls, **described[i]}

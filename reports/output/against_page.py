@@ -13,11 +13,11 @@ from reports.reading import figure_protocols
 
 
 def files(
-    document: dict[str, Any], images: Mapping[str, np.ndarray], prompts: list[str]
+    document: dict[str, Any], images: Mapping[str, np.ndarray]
 ) -> dict[str, bytes]:
     """File name -> content, as `reports.build.write` takes it, of a `paired_comparison`.
 
-    `images`: a label for each side -> its images uint8 [k, H, W, 3] of `prompts`.
+    `images`: a label for each side -> its images uint8 [k, H, W, 3] of `document["prompts"]`.
     """
     metric = figure_protocols.heading(document["metric"])
     rows = [
@@ -27,7 +27,7 @@ def files(
         for look in document["looks"]
     ]
     heads = ("pairs", f"{metric} of A", f"{metric} of B", "A - B", "interval of this look")
-    said = f"The same prompts and noise in each row. {side_by_side.prompts(prompts)}"
+    said = side_by_side.prompts(document["prompts"])
     return short_page.files("against", "A against B", lead(document), [
         Section("Looks", f"Less is better. The bound: {document['bound']}.", heads, rows),
         Section("Side by side", said, picture=("side-by-side.png", side_by_side.picture(images))),

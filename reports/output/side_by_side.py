@@ -47,4 +47,5 @@ def _tile(image: np.ndarray) -> Image.Image:
 
 def prompts(texts: list[str]) -> str:
     """What the columns of `picture` are, from left to right."""
-    return "From left to right: " + "; ".join(f"{i}. {t}" for i, t in enumerate(texts, 1))
+    numbered = "; ".join(f"{i}. {text}" for i, text in enumerate(texts, 1))
+    return f"The same prompts and noise in each row, from left to right: {numbered}"

@@ -39,8 +39,7 @@ def files(document: dict[str, Any], images: Mapping[int, np.ndarray]) -> dict[st
     if images:
         rows = {label(document, points[i]): images[i] for i in images}
         said = side_by_side.prompts(document["prompts"])
-        text = f"The same prompts and noise in each row. {said}"
-        sections.append(Section("Side by side", text, picture=(
+        sections.append(Section("Side by side", said, picture=(
             "side-by-side.png", side_by_side.picture(rows))))
     return short_page.files("sweep", f"Sweep of {document['run']}", lead(document), sections)
 
