@@ -146,6 +146,17 @@ def reseeded(protocol: Protocol, seed: int) -> Protocol:
     return dataclasses.replace(protocol, name=f"{protocol.name}+s{seed}", seed=seed)
 
 
+def resized(protocol: Protocol, n_samples: int) -> Protocol:
+    """The same protocol for another N, under the name that `get` would give it."""
+    fields = {**dataclasses.asdict(protocol), "n_samples": n_samples}
+    return get(fields.pop("name").partition("+")[0], **fields)
+
+
+def network_calls(protocol: Protocol) -> int:
+    """How often the network is asked about one image: twice a step, once where g = 1."""
+    return protocol.num_inference_steps * (1 if protocol.guidance_scale == 1.0 else 2)
+
+
 def is_pinned(protocol: Protocol) -> bool:
     """Whether this is, in every field, the protocol that its name says."""
     return PROTOCOLS.get(protocol.name) == protocol
@@ -179,6 +190,18 @@ def describe(
         "quantisation": QUANTISATION,
         "pinned": is_pinned(protocol),
     }
+
+
+def without_n(described: dict[str, Any]) -> dict[str, Any]:
+    """A described protocol less all that the number of its samples decides.
+
+    The captions of N samples are the first N of a longer list, so that the samples of two
+    evaluations which differ in nothing else are the same as far as both go.
+    """
+    decided = ("name", "n_samples", "pinned")
+    found = {key: value for key, value in described.items() if key not in decided}
+    captions = {k: v for k, v in described["captions"].items() if k != "sha256"}
+    return {**found, "captions": captions}
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

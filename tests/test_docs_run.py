@@ -50,6 +50,8 @@ SHORT = {
     "sample": "--steps 2",
 }
 
+SAMPLES = {"--fid", "--sweep", "--checkpoints", "--until-width", "--against"}  # of eval
+
 
 def table_commands(page):
     """Commands in the first column of a page's tables."""
@@ -85,7 +87,8 @@ def filled(line, made):
         else:
             words[at] = FILLED.get(word, word)
     # The validation loss alone takes no options of sampling.
-    short = "" if words[0] == "eval" and "--fid" not in words else SHORT.get(words[0], "")
+    loss = words[0] == "eval" and SAMPLES.isdisjoint(words)
+    short = "" if loss else SHORT.get(words[0], "")
     return [*words, *shlex.split(short)]
 
 

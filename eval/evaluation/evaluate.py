@@ -7,7 +7,8 @@ blocks; the one that leads reads them all, in order, so the figures are the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ import numpy as np
 from eval import captions as caption_lists
 from eval import protocols
 from eval.evaluation import judges, model_identity, validation
+from eval.evaluation.judges import Judge
 from eval.features.networks import open_also, open_network
 from eval.metrics import reference_statistics
+from eval.metrics.feature_statistics import Statistics
 from eval.protocols import Protocol
 from eval.sampling import image_grid
 from eval.sampling.finished_blocks import STAGES, Blocks
@@ -68,25 +71,92 @@ class Task:
         return min(self.config.eval.decode_batch_size, self.batch_size)
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What an evaluation is made with, opened, and what its result will say of it."""
+
+    captions: caption_lists.CaptionList
+    judge: Judge
+    also: dict[str, Judge]  # by the name of the further network
+    vae: Path
+    identity: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Features float32 [n, d] of an evaluation's first n samples, and what they compare with."""
+
+    features: np.ndarray
+    reference: Statistics
+    metric: str
+    prompts: list[str]  # of the first few
+
+
 def evaluate(
-    task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, model: Any = None
+    task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, model: Any = None,
+    loss: dict[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Evaluate EMA weights; returns the content of result.json (None where another process leads).
 
     `ema`: parameter name -> array; `ema_sha256`: their `checkpoints.tensors_digest`. `model`: a
-    float32 UViT that has these weights already (else one is made). A finished result of the same
-    task is returned as it is. Errors: UsageError if the directory holds another task's result,
-    DataError (data, statistics), EnvironmentFault (missing weights, VAE, data; disk full).
+    float32 UViT that has these weights already (else one is made). `loss`: their `validation_loss`
+    where it is known (all processes: or none). A finished result of the same task is returned as
+    it is. Errors: UsageError if the directory holds another task's result, DataError (data,
+    statistics), EnvironmentFault (missing weights, VAE, data; disk full).
     """
-    config, protocol, world = task.config, task.protocol, task.world
+    world = task.world
+    with _opened(task, ema_sha256) as parts:
+        finished = _finished(task.directory, parts.identity)
+        # As the leader sees it: others may look after it has gone on.
+        if world.lead(float(finished is not None)):
+            if finished is None or not world.leads:
+                return None
+            kept = _blocks_of(task, parts.identity)
+            path = task.directory / "result.json"
+            return judges.completed(finished, path, kept, parts.judge, parts.also)
+        blocks = _open_blocks(task, parts.identity)
+        model = model or make_model(task.config, ema)
+        _make_blocks(task, blocks, len(blocks), parts, model)
+        if loss is None:
+            loss = validation_loss(task, parts.captions, model)
+        world.meet()  # after it, all blocks are on disk
+        if not world.leads:
+            return None
+        return _conclude(task, blocks, parts, loss)
+
+
+def draw(
+    task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, samples: int
+) -> Drawn:
+    """The first `samples` samples of an evaluation, rounded up to blocks; nothing is concluded.
+
+    They are made where they are missing, and `evaluate` of the same task goes on from there.
+    Errors as `evaluate`.
+    """
+    with _opened(task, ema_sha256) as parts:
+        _finished(task.directory, parts.identity)
+        blocks = _open_blocks(task, parts.identity)
+        wanted = min(len(blocks), -(-samples // blocks.rows))
+        if any(blocks.load(b) is None for b in _mine(task, wanted)):
+            _make_blocks(task, blocks, wanted, parts, make_model(task.config, ema))
+        task.world.meet()
+        found = [block.features for block in blocks.all(wanted)]
+        return Drawn(np.concatenate(found), parts.judge.reference.statistics,
+                     parts.judge.network.metric,
+                     parts.captions.first_prompts())
+
+
+@contextlib.contextmanager
+def _opened(task: Task, ema_sha256: str) -> Iterator[_Parts]:
+    config, protocol = task.config, task.protocol
     captions = open_captions(task)
     with (
         open_network(protocol.features, weights=task.weights, data=task.data) as network,
         open_also(protocol.also, task.also) as further,
     ):
-        judge = judges.Judge(network, reference_statistics.load(network, task.data, task.reference))
+        judge = Judge(network, reference_statistics.load(network, task.data, task.reference))
         also = {
-            name: judges.Judge(other, reference_statistics.load(other, task.data, also=name))
+            name: Judge(other, reference_statistics.load(other, task.data, also=name))
             for name, other in further.items()
         }
         vae_directory = task.vae or task.data / "vae"
@@ -97,27 +167,11 @@ def evaluate(
             vae_sha256=model_identity.folder_digest(vae_directory, "VAE", "--vae"),
             clip=model_identity.clip_identity(protocol, task.clip, captions),
         )
-        identity = {
+        yield _Parts(captions, judge, also, vae_directory, {
             "step": task.step, "ema_sha256": ema_sha256, "protocol": described,
             "val_data": data.sampled_digest(captions.split, captions.empty_context),
             "model": config.model.model_dump(), "diffusion": config.diffusion.model_dump(),
-        }
-        finished = _finished(task.directory, identity)
-        # As the leader sees it: others may look after it has gone on.
-        if world.lead(float(finished is not None)):
-            if finished is None or not world.leads:
-                return None
-            return judges.completed(
-                finished, task.directory / "result.json", _blocks_of(task, identity), judge, also
-            )
-        blocks = _open_blocks(task, identity)
-        model = model or make_model(config, ema)
-        _make_blocks(task, blocks, captions, network, further, model, vae_directory)
-        # Gathers from everybody: after it, all blocks are on disk.
-        loss = validation_loss(task, captions, model)
-        if not world.leads:
-            return None
-        return _conclude(task, blocks, captions, judge, also, loss, identity)
+        })  # fmt: skip
 
 
 def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
@@ -170,6 +224,8 @@ def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
         task.world.meet()
     blocks = Blocks(**_blocks_of(task, identity))
     if task.world.leads:
+        for folder in sorted(task.directory.parent.glob(f"{task.step:08d}-*/features")):
+            blocks.take_over(folder)
         task.world.meet()
     return blocks
 
@@ -181,11 +237,14 @@ def _blocks_of(task: Task, identity: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _make_blocks(
-    task: Task, blocks: Blocks, captions: Any, network: Any, further: Mapping[str, Any], model: Any,
-    vae_directory: Path,
-) -> None:
-    mine = of_worker(len(blocks), task.world.rank, task.world.size)
+def _mine(task: Task, blocks: int) -> range:
+    return of_worker(blocks, task.world.rank, task.world.size)
+
+
+def _make_blocks(task: Task, blocks: Blocks, wanted: int, parts: _Parts, model: Any) -> None:
+    """Make this worker's share of the first `wanted` blocks."""
+    captions, mine = parts.captions, _mine(task, wanted)
+    further = {name: one.network for name, one in parts.also.items()}
     missing = [b for b in mine if blocks.load(b) is None]
     if not missing:
         return
@@ -194,7 +253,7 @@ def _make_blocks(
     if task.world.leads:
         say(ahead(task, captions))
     maker = Maker(
-        task.config, task.protocol, captions, model, vae_directory,
+        task.config, task.protocol, captions, model, parts.vae,
         batch_size=task.batch_size, decode_batch_size=task.decode_batch_size,
     )
     scorer = None
@@ -208,7 +267,7 @@ def _make_blocks(
             sum(sizes.values()), label, start=done, unit="image", silent=not task.world.leads,
             early=True,
         ) as progress,
-        Finisher(blocks, network, captions, scorer, further) as finisher,
+        Finisher(blocks, parts.judge.network, captions, scorer, further) as finisher,
     ):
         for block in missing:
             images, seconds = maker.images(*blocks.span(block))
@@ -246,17 +305,16 @@ def validation_loss(
 
 
 def _conclude(
-    task: Task, blocks: Blocks, captions: Any, judge: judges.Judge,
-    also: Mapping[str, judges.Judge],
-    loss: dict[str, Any], identity: dict[str, Any],
+    task: Task, blocks: Blocks, parts: _Parts, loss: dict[str, Any]
 ) -> dict[str, Any]:
+    captions = parts.captions
     shown, seconds, labels, scores = [], np.zeros(len(STAGES)), [], []
     for block in blocks.all():
         shown.append(block.shown)
         labels.append(block.labels)
         scores.append(block.clip)
         seconds += block.seconds
-    measured = judges.measure(blocks, judge, also, seed=task.protocol.seed)
+    measured = judges.measure(blocks, parts.judge, parts.also, seed=task.protocol.seed)
     read = np.concatenate(labels)[: len(captions)]
     accuracy = None
     if captions.labels is not None and (read >= 0).all():
@@ -266,7 +324,7 @@ def _conclude(
         metrics["clip_score"] = float(np.concatenate(scores).mean())
     result = {
         "schema": runs.RESULT_SCHEMA,
-        **identity,
+        **parts.identity,
         "n_samples": task.protocol.n_samples,
         "metrics": metrics,
         **measured,

@@ -9,6 +9,7 @@ beside it: the block's bytes are the same whenever and however often it is made.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from eval import protocols
 from harness import files
-from harness.base.errors import DataError
+from harness.base.errors import DataError, UsageError
 from harness.base.progress import say
 
 STAGES = ("network", "vae", "features", "writing")
@@ -53,8 +55,13 @@ class Blocks:
         self.folder, self.n_samples, self.rows = folder, n_samples, rows
         self._also = {name: f"features_{name}" for name in also}
         note = folder / "owner.json"
-        owner = {**owner, "rows": rows}
+        self.owner = owner = {**owner, "rows": rows}
         if folder.exists() and not _same(note, owner):
+            if (folder.parent / "result.json").exists():
+                raise UsageError(
+                    f"{folder} holds the samples of an evaluation that was made otherwise",
+                    remedy="remove the directory that it is in to evaluate again",
+                )
             say(f"{folder}: unfinished blocks of another evaluation are removed")
             shutil.rmtree(folder)
         if not note.exists():
@@ -67,6 +74,22 @@ class Blocks:
         """First sample of `block` and the one after its last."""
         first = block * self.rows
         return first, min(first + self.rows, self.n_samples)
+
+    def take_over(self, folder: Path) -> None:
+        """Link the whole blocks in `folder` if they are of this evaluation but for its N.
+
+        What a block holds does not depend on how many there are. A link that cannot be made is
+        left: the block will be made.
+        """
+        with contextlib.suppress(DataError, KeyError, TypeError):
+            note = files.read_json(folder / "owner.json")
+            if folder == self.folder or _but_n(note) != _but_n(self.owner):
+                return
+            common = min(note["protocol"]["n_samples"], self.n_samples) // self.rows
+            for block in range(common):
+                for path in (self._clock(block), self.path(block)):
+                    with contextlib.suppress(OSError):
+                        os.link(folder / path.name, path)
 
     def path(self, block: int) -> Path:
         return self.folder / f"{block:05d}.npz"
@@ -111,9 +134,9 @@ class Blocks:
                 return seconds
         return np.zeros(len(STAGES))
 
-    def all(self) -> Iterator[Block]:
-        """Every block in order; DataError if one is missing."""
-        for block in range(len(self)):
+    def all(self, count: int | None = None) -> Iterator[Block]:
+        """Every block (or the first `count`) in order; DataError if one is missing."""
+        for block in range(len(self) if count is None else count):
             found = self.load(block)
             if found is None:
                 raise DataError(f"{self.path(block)} is missing", remedy="evaluate again")
@@ -130,8 +153,36 @@ def kept(
     return blocks if all(blocks.load(block) for block in range(len(blocks))) else None
 
 
+def stored(folder: Path) -> Blocks:
+    """The blocks in `folder` as they are there, whoever made them; DataError if there are none."""
+    owner = files.read_json(folder / "owner.json")
+    try:
+        n_samples, rows = owner["protocol"]["n_samples"], owner["rows"]
+        sound = type(n_samples) is int and type(rows) is int and n_samples > 0 and rows > 0
+    except (KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise DataError(f"{folder}/owner.json does not say whose blocks these are")
+    del owner["rows"]
+    return Blocks(folder, owner, n_samples=n_samples, rows=rows)
+
+
+def shown(folder: Path, count: int) -> np.ndarray:
+    """The first `count` images (fewer where fewer are kept), uint8 [k, H, W, 3]."""
+    blocks, found = stored(folder), []
+    for block in blocks.all():
+        found.append(block.shown)
+        if sum(map(len, found)) >= count or not len(block.shown):
+            break
+    return np.concatenate(found)[:count]
+
+
+def _but_n(owner: dict[str, Any]) -> dict[str, Any]:
+    return {**owner, "protocol": protocols.without_n(owner["protocol"])}
+
+
 def _same(note: Path, owner: dict[str, Any]) -> bool:
     try:
-        return files.read_json(note) == owner
-    except DataError:
+        return not protocols.differences(files.read_json(note), owner)
+    except (DataError, AttributeError):
         return False
