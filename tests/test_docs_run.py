@@ -19,6 +19,8 @@ NOT_RUN = {
     "harness data extract": "needs MS-COCO's pictures",
     "harness data pack data/coco256": "needs MS-COCO's features",
     "harness fetch inception": "downloads the Inception weights",
+    "harness fetch dinov2": "downloads DINOv2",
+    "harness eval RUN --fid --also": "needs DINOv2's and CLIP's weights",
     "harness fid": "needs the Inception weights",
     "harness stats": "needs the Inception weights",
     "harness train small": "needs MS-COCO's features",
