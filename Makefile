@@ -126,7 +126,7 @@ docs-cli: $(STAMP)
 lock: $(STAMP)
 	rm -f uv.lock && $(BIN)/uv lock -q
 	for device in cpu gpu; do \
-	  $(BIN)/uv export -q --frozen --no-emit-project --no-header --extra $$device --extra test \
+	  $(BIN)/uv export -q --frozen --no-emit-project --no-header --extra $$device --extra live --extra test \
 	    --format requirements-txt -o locks/paddle2.6-$$device.lock > /dev/null; done
 	$(BIN)/uv export -q --frozen --no-emit-project --no-header --only-group cuda11 \
 	  --format requirements-txt -o locks/paddle2.6-cuda11.lock > /dev/null
