@@ -79,6 +79,16 @@ def test_the_command_says_the_verdict_and_shows_the_images(pair, compared):
     assert "interval of this look" in page and "1. a digit" in page and page.count("<img") == 1
 
 
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_workers_share_the_pairs(pair, compared, two_checkpoints, tmp_path, workers):
+    a, b = (shutil.copytree(two_checkpoints, tmp_path / run.name) for run in pair)
+    options = ("--against", b, "--against-step", 3, "--minimum-effect", 0, "--nproc", workers)
+    ended = harness("eval", a, *REQUEST, *options, "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert {key: found[key] for key in compared} == compared
+
+
 def test_bad_requests_are_one_line(pair, tmp_path):
     a, b = (run.directory for run in pair)
     assert_one_line_error(harness("eval", a, "--against", tmp_path), 2, "is not a run")

@@ -101,8 +101,27 @@ def test_what_was_swept_is_drawn_once_for_more_samples(run, swept, monkeypatch):
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_budget_drops_points_and_keeps_their_figures_apart(run):
-    found = sweep.sweep(run, points(["guidance=1,4", "steps=2,4"], seed=5), budget=130)
+@pytest.fixture(scope="module")
+def halved(run):
+    return sweep.sweep(run, points(["guidance=1,4", "steps=2,4"], seed=5), budget=130)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_share_a_sweep(halved, two_checkpoints, tmp_path, workers):
+    shutil.copytree(two_checkpoints, tmp_path / "tiny")
+    ended = harness(
+        "eval", tmp_path / "tiny", "--protocol", "digits-ddim20-200", "--n-samples", 40,
+        "--sweep", "guidance=1,4", "--sweep", "steps=2,4", "--seed", 5, "--budget", 130,
+        "--json", "--nproc", workers,
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert {key: found[key] for key in halved} == halved
+
+
+def test_a_budget_drops_points_and_keeps_their_figures_apart(run, halved):
+    found = halved
     dropped = [p for p in found["points"] if "dropped_after" in p]
     assert len(dropped) == 2 and all(p["dropped_after"] == 24 for p in dropped)
     assert "dropped_after" not in found["points"][found["chosen"]]
