@@ -56,11 +56,13 @@ class Transformer:
         with ThreadPoolExecutor(DECODERS) as pool:  # Pillow lets go of the interpreter's lock
             prepared = list(pool.map(lambda image: self.kind.prepare(image, side), pixels))
         with torch.inference_mode():
-            batch = torch.from_numpy(np.stack(prepared)).to(self.device)
-            found = self._clip(batch) if self.name == "clip" else self._dinov2(batch)
-            if self.kind.unit:
-                found = found / found.norm(dim=-1, keepdim=True)
+            found = self.forward(torch.from_numpy(np.stack(prepared)).to(self.device))
         return found.float().cpu().numpy()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Prepared images [n, 3, side, side] -> features [n, size]."""
+        found = self._clip(images) if self.name == "clip" else self._dinov2(images)
+        return found / found.norm(dim=-1, keepdim=True) if self.kind.unit else found
 
     def _dinov2(self, images: Tensor) -> Tensor:
         w, at = self.weights, "embeddings.patch_embeddings.projection"

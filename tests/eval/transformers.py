@@ -8,41 +8,63 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 from scipy.special import erf
 
-WIDTH, HEADS, LAYERS, PATCH = 32, 2, 2, 14
-DINO_SIDE, CLIP_IMAGE, PROJECTION = 18, 56, 24  # patches a side of the table; pixels; features
-CONFIGS = {
-    "dinov2": {
-        "model_type": "dinov2", "hidden_size": WIDTH, "num_attention_heads": HEADS,
-        "num_hidden_layers": LAYERS, "patch_size": PATCH, "image_size": DINO_SIDE * PATCH,
-        "mlp_ratio": 4, "hidden_act": "gelu", "layer_norm_eps": 1e-6, "qkv_bias": True,
-        "use_swiglu_ffn": False, "layerscale_value": 1.0,
-    },
-    "clip": {
-        "model_type": "clip", "projection_dim": PROJECTION, "vision_config": {
-            "hidden_size": WIDTH, "num_attention_heads": HEADS, "num_hidden_layers": LAYERS,
-            "intermediate_size": 4 * WIDTH, "patch_size": PATCH, "image_size": CLIP_IMAGE,
-            "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "projection_dim": PROJECTION,
-        },
-    },
-}
+PATCH = 14
 
 
-def shapes(name: str) -> dict[str, tuple[int, ...]]:
-    kernel = (WIDTH, 3, PATCH, PATCH)
+@dataclass(frozen=True)
+class Size:
+    """`side`: patches a side of DINOv2's table of positions; `image`: CLIP's, pixels a side."""
+
+    width: int = 32
+    heads: int = 2
+    layers: int = 2
+    side: int = 18
+    image: int = 56
+    projection: int = 24
+
+
+SMALL = Size()
+LARGE = Size(1024, 16, 24, 37, 336, 768)  # the published
+
+
+def config(name: str, size: Size = SMALL) -> dict[str, Any]:
+    """What config.json holds."""
+    shared = {
+        "hidden_size": size.width, "num_attention_heads": size.heads,
+        "num_hidden_layers": size.layers, "patch_size": PATCH,
+    }
+    if name == "dinov2":
+        return shared | {
+            "model_type": "dinov2", "image_size": size.side * PATCH, "mlp_ratio": 4,
+            "hidden_act": "gelu", "layer_norm_eps": 1e-6, "qkv_bias": True,
+            "use_swiglu_ffn": False, "layerscale_value": 1.0,
+        }
+    vision = shared | {
+        "intermediate_size": 4 * size.width, "image_size": size.image, "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5, "projection_dim": size.projection,
+    }
+    return {"model_type": "clip", "projection_dim": size.projection, "vision_config": vision}
+
+
+def shapes(name: str, size: Size = SMALL) -> dict[str, tuple[int, ...]]:
+    width = size.width
+    kernel = (width, 3, PATCH, PATCH)
     if name == "dinov2":
         found = {
-            "embeddings.cls_token": (1, 1, WIDTH),
-            "embeddings.mask_token": (1, WIDTH),
-            "embeddings.position_embeddings": (1, 1 + DINO_SIDE**2, WIDTH),
+            "embeddings.cls_token": (1, 1, width),
+            "embeddings.mask_token": (1, width),
+            "embeddings.position_embeddings": (1, 1 + size.side**2, width),
             "embeddings.patch_embeddings.projection.weight": kernel,
-            "embeddings.patch_embeddings.projection.bias": (WIDTH,),
-            "layernorm.weight": (WIDTH,), "layernorm.bias": (WIDTH,),
+            "embeddings.patch_embeddings.projection.bias": (width,),
+            "layernorm.weight": (width,), "layernorm.bias": (width,),
         }
         layers, norms = "encoder.layer", ("norm1", "norm2")
         linear = [f"attention.attention.{n}" for n in ("query", "key", "value")]
@@ -51,34 +73,34 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
     else:
         at = "vision_model.embeddings"
         found = {
-            f"{at}.class_embedding": (WIDTH,), f"{at}.patch_embedding.weight": kernel,
-            f"{at}.position_embedding.weight": (1 + (CLIP_IMAGE // PATCH) ** 2, WIDTH),
-            "visual_projection.weight": (PROJECTION, WIDTH),
-            "text_model.final_layer_norm.weight": (WIDTH,),
+            f"{at}.class_embedding": (width,), f"{at}.patch_embedding.weight": kernel,
+            f"{at}.position_embedding.weight": (1 + (size.image // PATCH) ** 2, width),
+            "visual_projection.weight": (size.projection, width),
+            "text_model.final_layer_norm.weight": (width,),
         }
         for norm in ("pre_layrnorm", "post_layernorm"):
-            found |= {f"vision_model.{norm}.{part}": (WIDTH,) for part in ("weight", "bias")}
+            found |= {f"vision_model.{norm}.{part}": (width,) for part in ("weight", "bias")}
         layers, norms = "vision_model.encoder.layers", ("layer_norm1", "layer_norm2")
         linear = [f"self_attn.{n}_proj" for n in ("q", "k", "v", "out")]
         scales = ()
-    for k in range(LAYERS):
+    for k in range(size.layers):
         at = f"{layers}.{k}"
-        found |= {f"{at}.{n}.{part}": (WIDTH,) for n in norms for part in ("weight", "bias")}
+        found |= {f"{at}.{n}.{part}": (width,) for n in norms for part in ("weight", "bias")}
         for n, (rows, columns) in {
-            **dict.fromkeys(linear, (WIDTH, WIDTH)), "mlp.fc1": (4 * WIDTH, WIDTH),
-            "mlp.fc2": (WIDTH, 4 * WIDTH),
+            **dict.fromkeys(linear, (width, width)), "mlp.fc1": (4 * width, width),
+            "mlp.fc2": (width, 4 * width),
         }.items():
             found |= {f"{at}.{n}.weight": (rows, columns), f"{at}.{n}.bias": (rows,)}
-        found |= {f"{at}.{n}": (WIDTH,) for n in scales}
+        found |= {f"{at}.{n}": (width,) for n in scales}
     return found
 
 
-def weights(name: str) -> dict[str, np.ndarray]:
+def weights(name: str, size: Size = SMALL) -> dict[str, np.ndarray]:
     """Random, in float32; norms and scales around 1, matrices that keep the signal's size."""
     random = np.random.default_rng(7)
     found = {}
-    for key, shape in shapes(name).items():
-        drawn = random.standard_normal(shape)
+    for key, shape in shapes(name, size).items():
+        drawn = random.standard_normal(shape, np.float32)
         if "norm" in key and key.endswith("weight") or "lambda" in key:
             drawn = 1 + 0.2 * drawn
         elif len(shape) > 1 and "embeddings.p" not in key.replace("patch", ""):
@@ -89,11 +111,11 @@ def weights(name: str) -> dict[str, np.ndarray]:
     return found
 
 
-def write(folder: Path, name: str) -> Path:
+def write(folder: Path, name: str, size: Size = SMALL) -> Path:
     """The folder of `name`, as Hugging Face's from_pretrained reads it."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(CONFIGS[name]))
-    save_file(weights(name), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config(name, size)))
+    save_file(weights(name, size), folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
@@ -114,8 +136,8 @@ def _one(name, w, image):
         inner = ("norm1", "norm2", *(f"attention.attention.{n}" for n in ("query", "key", "value")),
                  "attention.output.dense")
         table = np.concatenate([table[:1], bicubic(
-            table[1:].reshape(DINO_SIDE, DINO_SIDE, WIDTH), side, (side + 0.1) / DINO_SIDE
-        ).reshape(side * side, WIDTH)])
+            table[1:].reshape(SMALL.side, SMALL.side, SMALL.width), side, (side + 0.1) / SMALL.side
+        ).reshape(side * side, SMALL.width)])
     else:
         at = "vision_model.embeddings"
         kernel, bias = w[f"{at}.patch_embedding.weight"], 0.0
@@ -123,7 +145,7 @@ def _one(name, w, image):
         layers, eps = "vision_model.encoder.layers", 1e-5
         inner = ("layer_norm1", "layer_norm2", *(f"self_attn.{n}_proj" for n in "qkv"),
                  "self_attn.out_proj")
-    rows = [first.reshape(WIDTH)]
+    rows = [first.reshape(SMALL.width)]
     for i in range(side):
         for j in range(side):
             patch = image[:, i * PATCH : (i + 1) * PATCH, j * PATCH : (j + 1) * PATCH]
@@ -140,13 +162,13 @@ def _one(name, w, image):
 
     if name == "clip":
         x = norm(x, "vision_model.pre_layrnorm")
-    size = WIDTH // HEADS
-    for k in range(LAYERS):
+    size = SMALL.width // SMALL.heads
+    for k in range(SMALL.layers):
         at = f"{layers}.{k}."
         y = norm(x, at + inner[0])
         q, key, v = (linear(y, at + n) for n in inner[2:5])
         heads = []
-        for h in range(HEADS):
+        for h in range(SMALL.heads):
             part = slice(h * size, (h + 1) * size)
             scores = np.exp(q[:, part] @ key[:, part].T / math.sqrt(size))
             heads.append(scores / scores.sum(1, keepdims=True) @ v[:, part])

@@ -194,7 +194,8 @@ def judged_thrice(digits_data, tmp_path):
     """A task by the digits' features, DINOv2's and CLIP's, of small networks."""
     folders = {name: transformers.write(tmp_path / name, name) for name in protocols.ALSO}
     data = shutil.copytree(digits_data, tmp_path / "data")
-    for name, size in (("dinov2", transformers.WIDTH), ("clip", transformers.PROJECTION)):
+    small = transformers.SMALL
+    for name, size in (("dinov2", small.width), ("clip", small.projection)):
         real = seeds.generator(3, name).standard_normal((30, size))
         found = feature_statistics.of_features(real)
         feature_statistics.save(data / f"reference-{name}.npz", found, features=real)

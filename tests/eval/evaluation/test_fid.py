@@ -60,7 +60,7 @@ def test_another_network_s_statistics_and_distances(pictures, tmp_path):
     kind = vision_transformers.KINDS["clip"]
     a, b = (
         transformers.forward("clip", np.stack([
-            kind.prepare(image_files.load(path), transformers.CLIP_IMAGE)
+            kind.prepare(image_files.load(path), transformers.SMALL.image)
             for path in image_files.listing(pictures / side)
         ])) for side in "ab"
     )

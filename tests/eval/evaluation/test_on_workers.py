@@ -73,7 +73,7 @@ def test_the_figures_are_those_of_one_process(run, alone, tmp_path, workers):
 def test_further_networks_figures_too_are_those_of_one_process(run, digits_data, tmp_path):
     data = shutil.copytree(digits_data, tmp_path / "data")
     folder = transformers.write(tmp_path / "w", "dinov2")
-    real = seeds.generator(3, "real").standard_normal((30, transformers.WIDTH))
+    real = seeds.generator(3, "real").standard_normal((30, transformers.SMALL.width))
     feature_statistics.save(
         data / "reference-dinov2.npz", feature_statistics.of_features(real), features=real
     )

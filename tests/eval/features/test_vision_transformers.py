@@ -68,7 +68,7 @@ def test_a_protocol_says_all_that_the_features_depend_on(network):
 
 def test_weights_that_do_not_fit_are_exit_4(tmp_path):
     folder = transformers.write(tmp_path / "dinov2", "dinov2")
-    config = transformers.CONFIGS["dinov2"] | {"num_hidden_layers": 3}
+    config = transformers.config("dinov2") | {"num_hidden_layers": 3}
     (folder / "config.json").write_text(json.dumps(config))
     with (
         TransformerFeatures("dinov2", folder) as other,
@@ -107,7 +107,7 @@ def test_missing_weights_are_exit_5_with_the_remedy(name, tmp_path, monkeypatch)
 ])
 def test_a_config_that_cannot_be_is_exit_4(change, tmp_path):
     folder = transformers.write(tmp_path / "dinov2", "dinov2")
-    config = transformers.CONFIGS["dinov2"] | change
+    config = transformers.config("dinov2") | change
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(DataError, match="config.json"):
         TransformerFeatures("dinov2", folder)
