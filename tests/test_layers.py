@@ -17,6 +17,7 @@ LAYERS = (
     "harness.runs",
     "harness.distributed",
     "harness.cells",
+    "harness.live",
     "harness.data",
     "eval", "eval.sampling", "eval.metrics", "eval.features", "eval.evaluation",
     "harness.preparation",

@@ -51,6 +51,26 @@ def list_(folder: Path, watch: bool, as_json: bool) -> None:
 
 
 @command.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.option(
+    "--report-to", multiple=True, default=["visualdl"], show_default=True,
+    type=click.Choice(["visualdl", "tensorboard", "wandb"]), help="May be repeated.",
+)
+def curves(run: Path, report_to: tuple[str, ...]) -> None:
+    """Curves of RUN in RUN/live/<name>/, as `harness train --report-to` makes them on the way."""
+    from harness import runs
+    from harness.live import follow, writers
+
+    kinds = tuple(dict.fromkeys(report_to))
+    writers.require(kinds)
+    loaded = runs.load(run)
+    with follow.alone(run):
+        follow.follow(loaded, kinds, once=True)
+    for kind in kinds:
+        click.echo(str(run / follow.FOLDER / kind))
+
+
+@command.command()
 @_folder
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(folder: Path, yes: bool) -> None:

@@ -38,13 +38,18 @@ from harness.commands.options import (
 @kernels_option
 @execution_option
 @workers.options
+@click.option(
+    "--report-to", multiple=True, type=click.Choice(["visualdl", "tensorboard", "wandb", "none"]),
+    help="Curves while it trains, in the run's live/<name>/; may be repeated.  [default: none]",
+)
 @click.option("--no-eval", is_flag=True, help="No sample grids and no evaluation on the way.")
 @click.option("--overwrite", is_flag=True, help="Remove what the run's directory holds first.")
 @click.option("--dry-run", is_flag=True, help="Check config and data, print the plan, and stop.")
 def command(
     config: str, data: Path | None, output_dir: Path | None, seed: int | None,
     overrides: tuple[str, ...], threads: int | None, until: int | None, kernels: str | None,
-    execution: str | None, job, no_eval: bool, overwrite: bool, dry_run: bool,
+    execution: str | None, job, report_to: tuple[str, ...], no_eval: bool, overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """Train CONFIG (a shipped name or a TOML file).
 
@@ -58,6 +63,7 @@ def command(
     from harness import configs, runs
     from harness.base import kernel_choice, paddle_env
     from harness.distributed import process_group, rank_reports
+    from harness.live import writers
 
     loaded = configs.load(config, overrides)
     seed = loaded.train.seed if seed is None else seed
@@ -69,6 +75,8 @@ def command(
     # A run keeps the kernels and the threads that it began with: its bits depend on them.
     recorded = {} if overwrite else runs.recorded_computation(directory)
     kernel_choice.choose(kernels, execution, recorded)
+    kinds = tuple(kind for kind in dict.fromkeys(report_to) if kind != "none")
+    writers.require(kinds)
     if job.wanted:
         _launch(job, loaded, directory)
         return
@@ -82,7 +90,8 @@ def command(
             runs.remove(directory)
         beside = train.Hooks if no_eval else partial(hooks.make, loaded, data)
         threads = loaded.data.num_workers if threads is None else threads
-        train.train(train.Plan(loaded, seed, directory, data, threads, beside, until, world))
+        train.train(train.Plan(
+            loaded, seed, directory, data, threads, beside, until, kinds, world))
         if world.leads:
             rank_reports.result(str(directory))
 

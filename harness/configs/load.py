@@ -97,19 +97,20 @@ def describe(config: Config) -> str:
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """`section.key` -> (value in a, value in b) for every leaf that differs (absent: None)."""
-    flat_a, flat_b = _flatten(a), _flatten(b)
+    flat_a, flat_b = flat(a), flat(b)
     keys = sorted(flat_a.keys() | flat_b.keys())
     return {k: (flat_a.get(k), flat_b.get(k)) for k in keys if flat_a.get(k) != flat_b.get(k)}
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`section.key` -> value of every leaf."""
+    leaves: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            leaves |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            leaves[prefix + key] = value
+    return leaves
 
 
 def _toml(value: Any) -> str:

@@ -15,6 +15,7 @@ from harness.base.progress import Progress, say
 from harness.configs import Config
 from harness.distributed import process_group
 from harness.distributed.process_group import World
+from harness.live.beside import reporting
 from harness.runs import checkpoints
 from harness.training import announcement
 from harness.training.background_saving import Saver
@@ -44,6 +45,7 @@ class Plan:
     workers: int
     hooks: Callable[[], Hooks] = Hooks  # asked for when the data was found to be sound
     until: int | None = None  # stop after this step; the run can be gone on with
+    report_to: tuple[str, ...] = ()  # of harness.live.writers
     world: World = field(default_factory=World.alone)
 
 
@@ -67,6 +69,8 @@ def train(plan: Plan) -> runs.Run:
             raise Interrupted(
                 "stopped before the first step", remedy="run the same command again to continue"
             ) from None
+        if plan.world.leads:
+            stack.enter_context(reporting(run, plan.report_to))
         _loop(run, trainer, source, plan, hooks, stop)
     return run
 

@@ -19,12 +19,14 @@ from tests.bench.rows import Row, share
 from tests.bench.worker import Worker
 
 PART, TARGET, EVERY = "overhead", 1.02, 100
+CURVES_TARGET = 1.005
 
 
 def rows(options: Options) -> Iterator[Row]:
     """`digits_tiny` measured, `small` put together."""
     yield _digits(options)
     yield _small(options)
+    yield _curves(options)
 
 
 def _running(folder, options: Options, config: str, sets: list[str]) -> Worker:
@@ -63,6 +65,19 @@ def _small(options: Options) -> Row:
     whole = [b + EVERY * m + cost for b, m, cost in zip(bare, more, costs, strict=True)]
     name = f"small, batch 4, {EVERY} steps and a checkpoint (from parts)"
     return share(PART, name, "bare loop", whole, bare, target=TARGET)
+
+
+def _curves(options: Options) -> Row:
+    """Steps with VisualDL's curves written beside them, once that process has begun."""
+    half = (8 if options.quick else EVERY) // 2
+    sides_: dict[tuple[str, ...], list[float]] = {("visualdl",): [], (): []}
+    with options.folder() as folder, _running(folder, options, "digits_tiny", []) as worker:
+        for number in range(options.rounds):
+            for kinds in list(sides_)[:: 1 if number % 2 else -1]:
+                ends = worker.harness(steps=2 * half, save_steps=10**6, report_to=kinds)
+                sides_[kinds].append(ends[-2] - ends[-half - 2])
+    name = f"digits_tiny, {half} steps with --report-to visualdl"
+    return share(PART, name, "without", *sides_.values(), target=CURVES_TARGET)
 
 
 def _costs(ends: list[float], cycle: int) -> list[float]:

@@ -40,7 +40,9 @@ class Running:
         self.trainer = Trainer(loaded, seed=1)
         self.config = loaded
 
-    def harness(self, steps: int, save_steps: int) -> list[float]:
+    def harness(
+        self, steps: int, save_steps: int, report_to: tuple[str, ...] = ()
+    ) -> list[float]:
         """Train `WARM` and `steps` steps, evaluation off: when each step ended, and when all did.
 
         The last checkpoint is written at the end in any case.
@@ -58,7 +60,8 @@ class Running:
 
         workers = config.data.num_workers
         with mock.patch.object(Trainer, "train", stamped):
-            train.train(train.Plan(config, 1, directory, self.folder / "data", workers))
+            train.train(train.Plan(config, 1, directory, self.folder / "data", workers,
+                                   report_to=tuple(report_to)))
         ends.append(time.perf_counter())
         shutil.rmtree(directory)
         return ends
