@@ -94,9 +94,10 @@ test: $(STAMP)
 
 # What depends on Paddle's version: the pipeline runs all on one stack and this on the other.
 test-paddle:
-	$(MAKE) test TESTS="tests/models tests/harness/base tests/harness/training tests/harness/doctor \
-	    tests/harness/conversion tests/harness/reproduction tests/harness/digits tests/eval/sampling \
-	    tests/eval/evaluation/test_evaluate_run.py tests/test_stacks.py"
+	$(MAKE) test TESTS="tests/models tests/harness/base tests/harness/training \
+	    tests/harness/doctor/test_probe.py tests/harness/conversion tests/harness/reproduction \
+	    tests/harness/digits tests/eval/sampling tests/eval/evaluation/test_evaluate_run.py \
+	    tests/test_stacks.py"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow $(TESTS)
@@ -126,8 +127,8 @@ docs-cli: $(STAMP)
 lock: $(STAMP)
 	rm -f uv.lock && $(BIN)/uv lock -q
 	for device in cpu gpu; do \
-	  $(BIN)/uv export -q --frozen --no-emit-project --no-header --extra $$device --extra live --extra test \
-	    --format requirements-txt -o locks/paddle2.6-$$device.lock > /dev/null; done
+	  $(BIN)/uv export -q --frozen --no-emit-project --no-header --extra $$device --extra live \
+	    --extra test --format requirements-txt -o locks/paddle2.6-$$device.lock > /dev/null; done
 	$(BIN)/uv export -q --frozen --no-emit-project --no-header --only-group cuda11 \
 	  --format requirements-txt -o locks/paddle2.6-cuda11.lock > /dev/null
 	rm -f uv.lock

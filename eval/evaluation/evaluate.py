@@ -7,9 +7,8 @@ blocks; the one that leads reads them all, in order, so the figures are the same
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,69 +16,19 @@ import numpy as np
 
 from eval import captions as caption_lists
 from eval import protocols
-from eval.evaluation import judges, model_identity, validation
-from eval.evaluation.judges import Judge
-from eval.features.networks import open_also, open_network
-from eval.metrics import reference_statistics
+from eval.evaluation import judges, validation
+from eval.evaluation.evaluation_task import Parts, Task, opened
 from eval.metrics.feature_statistics import Statistics
-from eval.protocols import Protocol
 from eval.sampling import image_grid
 from eval.sampling.finished_blocks import STAGES, Blocks
 from eval.sampling.image_making import Finisher, Maker
 from eval.sampling.shares_of_workers import of_worker
-from harness import data, files, runs
+from harness import files, runs
 from harness.base import kernel_choice, paddle_env
 from harness.base.errors import UsageError
 from harness.base.progress import Progress, say
 from harness.base.wording import counted
 from harness.configs import Config
-from harness.distributed.process_group import World
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to evaluate by what, where things lie, and where the result goes.
-
-    `vae` defaults to DATA/vae, `reference` to the statistics found in DATA, `weights` (Inception)
-    to where pytorch-fid looks; `clip` (a CLIPModel folder) is needed where the protocol says so.
-    `also`: folders of further networks' weights, by name, else where `harness fetch` puts
-    them.
-    `world`: the processes that share the work. Each makes the blocks whose number is its rank
-    modulo their number, in a directory that all of them see; the one that leads measures.
-    """
-
-    config: Config
-    protocol: Protocol
-    data: Path
-    directory: Path
-    step: int
-    vae: Path | None = None
-    reference: Path | None = None
-    weights: Path | None = None
-    clip: Path | None = None
-    also: Mapping[str, Path] = field(default_factory=dict)
-    world: World = field(default_factory=World.alone)
-
-    @property
-    def batch_size(self) -> int:
-        """What the network runs at, padded; a look at few samples is not padded to a full batch."""
-        return min(self.config.eval.batch_size, self.protocol.n_samples)
-
-    @property
-    def decode_batch_size(self) -> int:
-        """What the VAE runs at, padded."""
-        return min(self.config.eval.decode_batch_size, self.batch_size)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What an evaluation is made with, opened, and what its result will say of it."""
-
-    captions: caption_lists.CaptionList
-    judge: Judge
-    also: dict[str, Judge]  # by the name of the further network
-    vae: Path
-    identity: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -105,7 +54,7 @@ def evaluate(
     statistics), EnvironmentFault (missing weights, VAE, data; disk full).
     """
     world = task.world
-    with _opened(task, ema_sha256) as parts:
+    with opened(task, ema_sha256) as parts:
         finished = _finished(task.directory, parts.identity)
         # As the leader sees it: others may look after it has gone on.
         if world.lead(float(finished is not None)):
@@ -133,7 +82,7 @@ def draw(
     They are made where they are missing, and `evaluate` of the same task goes on from there.
     Errors as `evaluate`.
     """
-    with _opened(task, ema_sha256) as parts:
+    with opened(task, ema_sha256) as parts:
         _finished(task.directory, parts.identity)
         blocks = _open_blocks(task, parts.identity)
         wanted = min(len(blocks), -(-samples // blocks.rows))
@@ -144,34 +93,6 @@ def draw(
         return Drawn(np.concatenate(found), parts.judge.reference.statistics,
                      parts.judge.network.metric,
                      parts.captions.first_prompts())
-
-
-@contextlib.contextmanager
-def _opened(task: Task, ema_sha256: str) -> Iterator[_Parts]:
-    config, protocol = task.config, task.protocol
-    captions = open_captions(task)
-    with (
-        open_network(protocol.features, weights=task.weights, data=task.data) as network,
-        open_also(protocol.also, task.also) as further,
-    ):
-        judge = Judge(network, reference_statistics.load(network, task.data, task.reference))
-        also = {
-            name: Judge(other, reference_statistics.load(other, task.data, also=name))
-            for name, other in further.items()
-        }
-        vae_directory = task.vae or task.data / "vae"
-        described = protocols.describe(
-            protocol, captions=captions.describe(), **judge.describe(),
-            also={name: one.describe() for name, one in also.items()},
-            latent_scale=config.diffusion.latent_scale,
-            vae_sha256=model_identity.folder_digest(vae_directory, "VAE", "--vae"),
-            clip=model_identity.clip_identity(protocol, task.clip, captions),
-        )
-        yield _Parts(captions, judge, also, vae_directory, {
-            "step": task.step, "ema_sha256": ema_sha256, "protocol": described,
-            "val_data": data.sampled_digest(captions.split, captions.empty_context),
-            "model": config.model.model_dump(), "diffusion": config.diffusion.model_dump(),
-        })  # fmt: skip
 
 
 def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
@@ -189,16 +110,6 @@ def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
     average.copy_to(model)
     model.eval()
     return model
-
-
-def open_captions(task: Task) -> caption_lists.CaptionList:
-    """The caption list of `task`; errors as in `harness.data`."""
-    model = task.config.model
-    return caption_lists.choose(
-        task.data, task.protocol.n_samples, task.protocol.caption_seed,
-        moments_shape=(2 * model.in_channels, model.sample_size, model.sample_size),
-        context_shape=(model.num_text_tokens, model.clip_dim),
-    )
 
 
 def _finished(directory: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -241,7 +152,7 @@ def _mine(task: Task, blocks: int) -> range:
     return of_worker(blocks, task.world.rank, task.world.size)
 
 
-def _make_blocks(task: Task, blocks: Blocks, wanted: int, parts: _Parts, model: Any) -> None:
+def _make_blocks(task: Task, blocks: Blocks, wanted: int, parts: Parts, model: Any) -> None:
     """Make this worker's share of the first `wanted` blocks."""
     captions, mine = parts.captions, _mine(task, wanted)
     further = {name: one.network for name, one in parts.also.items()}
@@ -305,7 +216,7 @@ def validation_loss(
 
 
 def _conclude(
-    task: Task, blocks: Blocks, parts: _Parts, loss: dict[str, Any]
+    task: Task, blocks: Blocks, parts: Parts, loss: dict[str, Any]
 ) -> dict[str, Any]:
     captions = parts.captions
     shown, seconds, labels, scores = [], np.zeros(len(STAGES)), [], []

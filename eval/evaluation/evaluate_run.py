@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 
 from eval import protocols
-from eval.evaluation.evaluate import (
-    Drawn,
-    Task,
-    draw,
-    evaluate,
-    make_model,
-    open_captions,
-    validation_loss,
-)
+from eval.evaluation.evaluate import Drawn, draw, evaluate, make_model, validation_loss
+from eval.evaluation.evaluation_task import Task, open_captions
 from eval.protocols import Protocol
 from harness import files, runs
 from harness.base import kernel_choice

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from eval.captions import CaptionList
-from eval.evaluation import evaluate, evaluate_run, halving
+from eval.evaluation import evaluate_run, evaluation_task, halving
 from eval.evaluation.sweep_axes import Point
 from eval.metrics import feature_statistics, frechet, paired_distances, reference_statistics
 from eval.sampling import finished_blocks
@@ -94,7 +94,7 @@ def _document(
 ) -> dict[str, Any]:
     finished = [i for i in range(len(points)) if i not in dropped]
     task = evaluate_run.task_of(run, points[0].step, points[0].protocol, **places)
-    captions = evaluate.open_captions(task)
+    captions = evaluation_task.open_captions(task)
     halves = caption_halves(captions)
     distances, moves, half = [], [], []
     for i in finished:

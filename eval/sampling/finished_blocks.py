@@ -81,7 +81,7 @@ class Blocks:
         What a block holds does not depend on how many there are. A link that cannot be made is
         left: the block will be made.
         """
-        with contextlib.suppress(DataError, KeyError, TypeError):
+        with contextlib.suppress(DataError, KeyError, TypeError, AttributeError):
             note = files.read_json(folder / "owner.json")
             if folder == self.folder or _but_n(note) != _but_n(self.owner):
                 return

@@ -51,7 +51,7 @@ def list_(folder: Path, watch: bool, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="RUN")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @click.option(
     "--report-to", multiple=True, default=["visualdl"], show_default=True,
     type=click.Choice(["visualdl", "tensorboard", "wandb"]), help="May be repeated.",

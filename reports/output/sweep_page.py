@@ -11,6 +11,7 @@ from reports.output import markdown_plots, palette, short_page, side_by_side
 from reports.output.short_page import Section
 from reports.reading import figure_protocols
 
+_FEW_COSTS = 12
 _HEADS = ("point", "network calls an image", "", "behind the best", "interval (90 %)")
 
 
@@ -94,8 +95,11 @@ def _draw(document: dict[str, Any], finished: list[int], metric: str) -> bytes:
     front = [points[i] for i in document["front"]]
     axes.plot([p["network_calls"] for p in front], [p["distance"] for p in front],
               color=palette.OTHER, linewidth=1.2, zorder=0)
-    if len({p["network_calls"] for p in front}) > 1:
-        axes.set_xscale("log")
+    calls = sorted({points[i]["network_calls"] for i in finished})
+    axes.set_xscale("log")
+    if len(calls) <= _FEW_COSTS:  # as they are, not as powers of ten
+        axes.set_xticks(calls, labels=list(map(str, calls)))
+        axes.minorticks_off()
     if len(groups) > 1:
         axes.legend(fontsize=8, frameon=False)
     return markdown_plots.png(axes)

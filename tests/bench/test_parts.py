@@ -22,7 +22,8 @@ def test_every_part_is_tested():
     assert tuple(GIVES) == bench.PARTS
 
 
-LONG = ("endtoend", "growth", "features")  # whole commands, again and again; torch six times
+# whole commands, all peers, torch six times
+LONG = ("endtoend", "growth", "step", "sampling", "features")
 
 
 @pytest.mark.parametrize("part", [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval import protocols
-from eval.evaluation import evaluate
+from eval.evaluation import evaluate, evaluation_task
 from eval.features import networks, torch_process
 from eval.metrics import feature_statistics
 from eval.sampling import image_making
@@ -166,7 +166,7 @@ def test_what_is_ahead_is_said_first(digits_data, ema, tmp_path, capsys):
     few = dataclasses.replace(
         task(digits_data, tmp_path), protocol=protocols.get("digits-ddim20", n_samples=20)
     )
-    captions = evaluate.open_captions(few)
+    captions = evaluation_task.open_captions(few)
     assert evaluate.ahead(few, captions) == "ahead: 20 samples of 20 steps"
 
 

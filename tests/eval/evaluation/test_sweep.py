@@ -185,7 +185,7 @@ def test_bad_requests_are_one_line(run):
 def test_the_digits_are_swept_in_minutes_and_three_kills_leave_no_trace(tmp_path):
     """4 guidances x 3 step counts x 2 samplers over 200 samples of a digits run."""
     data, alone, killed = (tmp_path / name for name in ("data", "alone", "killed"))
-    assert harness("data", "digits", "-o", data).returncode == 0
+    assert harness("data", "digits", data).returncode == 0
     settings = ("max_steps=300", "save_steps=300", "image_steps=0", "eval_steps=0")
     ended = harness(
         "train", "digits_tiny", "--data", data, "--output-dir", alone, "--no-eval",
