@@ -108,6 +108,15 @@ def last_step(run: runs.Run) -> int:
 
 def measure(run: runs.Run, step: int) -> Measured:
     """Read what `run` had come to by `step`; what it does not have is left out."""
+    curve = _loss_curve(run, step)
+    values = training_values(run, step, curve) | _quality(run, step)
+    return Measured(run, step, values, _bits(run, step, curve))
+
+
+def training_values(
+    run: runs.Run, step: int, curve: list[tuple[int, str]] | None = None
+) -> dict[str, Value]:
+    """What the logs alone tell of `run` by `step`: speed, memory and loss."""
     lines = [line for line in run.timing() if line["step"] <= step]
     values: dict[str, Value] = {}
     if (found := throughput(lines, run.info["config"]["train"]["global_batch_size"])) is not None:
@@ -116,13 +125,12 @@ def measure(run: runs.Run, step: int) -> Measured:
         peaks = [line[entry] for line in lines if files.is_number(line.get(entry))]
         if peaks:
             values[key] = Value(float(max(peaks)))
-    curve = _loss_curve(run, step)
+    curve = _loss_curve(run, step) if curve is None else curve
     # A run that was stopped before has a loss that was still falling, not a worse one.
     if curve and max(run.checkpoint_steps(), default=0) >= step:
         tail = [float.fromhex(text) for _, text in curve[-max(1, len(curve) // 4):]]
         values["train_loss"] = Value(math.fsum(tail) / len(tail))
-    values |= _quality(run, step)
-    return Measured(run, step, values, _bits(run, step, curve))
+    return values
 
 
 def throughput(lines: list[dict[str, Any]], images_per_step: int) -> Value | None:

@@ -105,8 +105,8 @@ def compare(
         difference=difference,
         minimum=minimum,
         error=error,
-        p=_upper_tail(size / error, total),
-        p_beyond=_upper_tail((size - minimum) / cautious, total),
+        p=upper_tail(size / error, total),
+        p_beyond=upper_tail((size - minimum) / cautious, total),
         detectable=_detectable(cautious, total),
         spread=spread,
         turns=turns,
@@ -114,7 +114,7 @@ def compare(
 
 
 def _detectable(error: float, degrees: int) -> float:
-    return error * (_quantile(1 - ALPHA, degrees) + _quantile(POWER, degrees))
+    return error * (quantile(1 - ALPHA, degrees) + quantile(POWER, degrees))
 
 
 def verdicts(comparisons: Sequence[Comparison], *, disturbed: Sequence[bool] = ()) -> list[str]:
@@ -185,13 +185,15 @@ def _squares(values: Sequence[float]) -> float:
     return math.fsum((value - mean) ** 2 for value in values)
 
 
-def _upper_tail(t: float, degrees: int) -> float:
+def upper_tail(t: float, degrees: float) -> float:
+    """Probability that Student's t exceeds `t`."""
     from scipy.special import stdtr
 
     return float(stdtr(degrees, -t))
 
 
-def _quantile(probability: float, degrees: int) -> float:
+def quantile(probability: float, degrees: float) -> float:
+    """The value that Student's t stays below with `probability`."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, probability))

@@ -26,6 +26,7 @@ COMMANDS = {
     "check": ("harness.commands.check", "The gate: runs against a recorded baseline."),
     "baseline": ("harness.commands.baseline", "Record and compare baselines."),
     "ab": ("harness.commands.ab", "One config under two stacks or settings, in turns."),
+    "study": ("harness.commands.study", "Many runs from one file: a paper's table."),
     "bisect": ("harness.commands.bisect", "Find the commit that made a metric worse."),
     "config": ("harness.commands.config", "List, show and validate configs."),
     "data": ("harness.commands.data", "Make, get, check and pack data sets."),

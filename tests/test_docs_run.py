@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 
 from tests.command import harness
-from tests.test_docs import PAGES, SHOWN
+from tests.test_docs import PAGES, ROOT, SHOWN
 
 # What a line starts with -> why it is not run. The longest that fits counts.
 NOT_RUN = {
@@ -36,8 +37,18 @@ NOT_RUN = {
     "harness bisect": "needs a repository with these revisions",
     "harness import": "needs weights of another program",
     "harness plan mid --device cpu --from": "needs a run of more steps than are trained here",
+    "harness study run FILE": "is run below, with a file",
+    "harness study run depth.toml -o studies/depth --data data/digits --executor slurm":
+        "needs Slurm: tests/slurm/test_studies.py",
     "harness acceptance": "needs a GPU; its rehearsal has a test of its own",
     "harness doctor": "fails where the machine lacks something",
+}
+# A shown file -> its page, and what is made shorter of it.
+SHOWN_FILES = {
+    "depth.toml": ("studies.md", {
+        "[1, 2, 3]": "[1, 2]", "steps = 200": "steps = 4",
+        "n_samples = 100": "n_samples = 20\nnum_inference_steps = 2",
+    }),
 }
 FILLED = {
     "DIR": "data/digits", "RUN": "runs/digits", "CONFIG": "digits_tiny",
@@ -84,7 +95,7 @@ def filled(line, made):
         before = words[at - 1]
         if word == "PATH":  # --text-encoder PATH
             words[at] = "data/digits/" + before[2:].replace("-", "_")
-        elif before == "-o":
+        elif before == "-o" and words[0] != "study":  # whose directory later lines name
             words[at] = f"{made}.png" if word == "FILE" else made
         else:
             words[at] = FILLED.get(word, word)
@@ -94,8 +105,21 @@ def filled(line, made):
     return [*words, *shlex.split(short)]
 
 
+def shown_file(name):
+    """A file as its page shows it, below the paragraph that ends with its name, made shorter."""
+    page, shorter = SHOWN_FILES[name]
+    text = (ROOT / "docs" / page).read_text().partition(f"As `{name}`:\n\n")[2]
+    text = textwrap.dedent(re.match(r"(?:(?: {4}.*)?\n)+", text)[0])
+    for old, new in shorter.items():
+        assert old in text, f"{name}: {old}"
+        text = text.replace(old, new)
+    return text
+
+
 def test_shown_commands_run_on_the_digits(tmp_path, capsys):
     ran, left = [], []
+    for name in SHOWN_FILES:
+        (tmp_path / name).write_text(shown_file(name))
     for number, (page, line) in enumerate(shown()):
         if why := reason(line):
             left.append(f"{page}: {line}: {why}")

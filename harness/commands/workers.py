@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 
 import click
@@ -12,7 +13,8 @@ _OPTIONS = (
     click.option("--nnodes", type=click.IntRange(1, 4096), default=1, help="Machines in the job."),
     click.option(
         "--master", metavar="HOST:PORT",
-        help="The first machine's address, with --nnodes; or etcd://HOST:PORT.",
+        help="The first machine's address, with --nnodes; or etcd://HOST:PORT.  "
+        "[default: what srun says, once on each machine]",
     ),
     click.option("--ips", metavar="HOST,...", help="All machines' addresses, the first one first."),
     click.option("--devices", metavar="0,2", help="GPUs to use here."),
@@ -29,9 +31,11 @@ def options(command):
 
     @functools.wraps(command)
     def with_job(*, nproc, devices, **others):
-        from harness.distributed import launch
+        from harness.distributed import launch, rendezvous
 
         settings = {k: others.pop(k) for k in ("nnodes", "master", "ips", "max_restarts")}
+        if not settings["master"] and (found := rendezvous.of_slurm_step(os.environ)):
+            settings["nnodes"], settings["master"] = found
         nproc = nproc or (len(devices.split(",")) if devices else 1)
         job = launch.Job(tuple(sys.argv[1:]), nproc=nproc, devices=devices, **settings)
         return command(job=job, **others)

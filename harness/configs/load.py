@@ -32,24 +32,42 @@ def load(name_or_path: str, overrides: Iterable[str] = ()) -> Config:
     `overrides`: `section.key=value` strings, values in TOML syntax (a bare word is
     taken as text). UsageError names the key, the value and the remedy.
     """
-    path = _find(name_or_path)
+    data = read_toml(_find(name_or_path), "config")
+    return parse(data, source=str(name_or_path), overrides=overrides)
+
+
+def read_toml(path: Path, what: str) -> bytes:
+    """The bytes of a `what` (a word for messages) that somebody wrote; UsageError."""
     try:
         data = path.read_bytes() if path.stat().st_size <= _LIMIT else None
     except OSError as error:
-        raise UsageError(f"cannot read config {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {what} {path}: {error.strerror}") from error
     if data is None:
-        raise UsageError(f"{path} is larger than {_LIMIT} bytes: not a config")
-    return parse(data, source=str(name_or_path), overrides=overrides)
+        raise UsageError(f"{path} is larger than {_LIMIT} bytes: not a {what}")
+    return data
 
 
 def parse(data: bytes, *, source: str, overrides: Iterable[str] = ()) -> Config:
     """Check TOML text and return the config; UsageError says what is wrong where."""
+    return _checked(parse_toml(data, f"config {source}"), overrides, source)
+
+
+def parse_toml(data: bytes, source: str) -> dict[str, Any]:
+    """TOML's values; UsageError if it is none."""
     try:
-        values = tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise UsageError(f"config {source} is not UTF-8 text (byte {error.start})") from error
+        raise UsageError(f"{source} is not UTF-8 text (byte {error.start})") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
-        raise UsageError(f"config {source} is not TOML: {error}") from error
+        raise UsageError(f"{source} is not TOML: {error}") from error
+
+
+def overridden(config: Config, overrides: Iterable[str], *, source: str) -> Config:
+    """`config` with what `--set` would change in it; UsageError."""
+    return _checked(resolved(config), overrides, source)
+
+
+def _checked(values: dict[str, Any], overrides: Iterable[str], source: str) -> Config:
     for override in overrides:
         _apply(values, override)
     try:

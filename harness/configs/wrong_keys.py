@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,17 +11,21 @@ from pydantic import BaseModel, ValidationError
 from harness.configs.schema import Config, Section
 
 
-def explain(error: ValidationError) -> str:
-    """The first mistakes, each as `section.key: what is wrong`, misspelt keys with a guess."""
-    found = [_explain_one(one) for one in error.errors(include_url=False)]
+def explain(error: ValidationError, known: Sequence[str] = ()) -> str:
+    """The first mistakes, each as `section.key: what is wrong`, misspelt keys with a guess.
+
+    `known`: the keys that there are, where they are not a config's.
+    """
+    known = known or _known_keys()
+    found = [_explain_one(one, known) for one in error.errors(include_url=False)]
     more = f" (and {len(found) - 4} more)" if len(found) > 4 else ""
     return "; ".join(found[:4]) + more
 
 
-def _explain_one(one: Any) -> str:
+def _explain_one(one: Any, known: Sequence[str]) -> str:
     place = ".".join(str(part) for part in one["loc"])
     if one["type"] == "extra_forbidden":
-        near = _nearest_key(place)
+        near = _nearest_key(place, known)
         hint = f", did you mean {near!r}?" if near else ""
         return f"unknown key {place[:80]!r}{hint}"
     if one["type"] == "missing":
@@ -30,9 +35,8 @@ def _explain_one(one: Any) -> str:
     return f"{place}: {message}{shown}" if place else f"{message}{shown}"
 
 
-def _nearest_key(place: str) -> str | None:
+def _nearest_key(place: str, known: Sequence[str]) -> str | None:
     """The known key most like `place`, or with the same last part in another section."""
-    known = _known_keys()
     if near := difflib.get_close_matches(place, known, n=1, cutoff=0.7):
         return near[0]
     last = {key.rpartition(".")[2]: key for key in known}

@@ -7,8 +7,10 @@ import functools
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.distributed.process_group import die_with_parent
 
@@ -24,11 +26,7 @@ def run(
     The command leads a process group of its own, so that a signal reaches it, and all that it
     starts, through this process only: once, and after this one knows.
     """
-    process = subprocess.Popen(
-        command, env=env, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=functools.partial(die_with_parent, signal.SIGTERM),
-    )
+    process = _start(command, env, cwd, subprocess.PIPE, subprocess.PIPE)
     try:
         out, errors = _outputs(process)
     except BaseException:
@@ -39,6 +37,35 @@ def run(
         process.wait()
         raise
     return subprocess.CompletedProcess(command, process.returncode, out, errors)
+
+
+def start(command: Sequence[str], *, env: dict[str, str], log: Path) -> subprocess.Popen[str]:
+    """Begin a command that says what it says at the end of `log`; whoever starts it stops it."""
+    with open(log, "a", encoding="utf-8") as said:
+        return _start(command, env, None, said, said)
+
+
+def stop(processes: Iterable[subprocess.Popen[str]]) -> None:
+    """Have them all stop as on SIGTERM, with the time that their own commands are given; wait."""
+    left = [process for process in processes if process.poll() is None]
+    for process in left:
+        _send(process, signal.SIGTERM)
+    end = time.monotonic() + 1.25 * _GRACE  # of what they run themselves, and then their own
+    for process in left:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, end - time.monotonic()))
+    for process in left:
+        _send(process, signal.SIGKILL)
+        process.wait()
+
+
+def _start(
+    command: Sequence[str], env: dict[str, str] | None, cwd: Path | None, out: Any, errors: Any
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, env=env, cwd=cwd, text=True, stdout=out, stderr=errors, start_new_session=True,
+        preexec_fn=functools.partial(die_with_parent, signal.SIGTERM),
+    )
 
 
 def _outputs(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.base.errors import EnvironmentFault, UsageError
@@ -66,6 +68,29 @@ def find(master: str, ips: str | None, nnodes: int) -> Place:
             remedy="give the address that the others see, or all of them: --ips",
         )
     return Place(f"{scheme}{address}:{port}", own, listed.index(own) if listed else None)
+
+
+def of_slurm_step(environment: Mapping[str, str]) -> tuple[int, str] | None:
+    """(number of machines, HOST:PORT of the first) for what srun started once on each of several.
+
+    None elsewhere. The port follows the job's number, so that two jobs on a machine do not meet.
+    EnvironmentFault if Slurm does not tell the first machine's name.
+    """
+    count = environment.get("SLURM_STEP_NUM_NODES", "1")
+    if count == "1" or count != environment.get("SLURM_STEP_NUM_TASKS") or not count.isdigit():
+        return None
+    names = environment.get("SLURM_STEP_NODELIST", "")
+    try:
+        told = subprocess.run(
+            ["scontrol", "show", "hostnames", names], capture_output=True, text=True, timeout=60,
+            check=True,
+        )
+        first = told.stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError) as error:
+        raise EnvironmentFault(
+            f"Slurm does not say which machines {names} are", remedy="give --nnodes and --master"
+        ) from error
+    return int(count), f"{first}:{20_000 + int(environment.get('SLURM_JOB_ID', 0)) % 10_000}"
 
 
 def _resolve(host: str) -> str:

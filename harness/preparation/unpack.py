@@ -20,6 +20,7 @@ import numpy as np
 from harness import files
 from harness.base.errors import DataError
 from harness.data import features
+from harness.files import plain_tar
 
 _MOST_BYTES = 64 << 20  # of one member; features are 0.24 MB
 _NOTE = ".unpacked"  # how many members are out, synced
@@ -86,19 +87,10 @@ def _safe_name(member: tarfile.TarInfo, archive: Path) -> str | None:
 
     DataError for what no archive of features holds.
     """
-    parts = member.name.split("/")
-    parts = parts[1:] if parts[0] == "." else parts
-    hostile = (
-        member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name
-    )
-    if hostile:
-        raise DataError(f"{archive} has a member outside its directory: {member.name!r}",
-                        remedy="do not use this archive")
+    parts = plain_tar.parts(member, archive)
     if member.isdir():
         return None
-    if not member.isreg() or member.sparse is not None:
-        raise DataError(f"{archive} has a link, device or odd file: {member.name!r}",
-                        remedy="do not use this archive")
+    plain_tar.hold_regular(member, archive)
     if member.size > _MOST_BYTES:
         raise DataError(f"{archive}: {member.name!r} has {member.size} bytes", remedy=_REMEDY)
     name = parts[-1]

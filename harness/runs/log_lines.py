@@ -10,6 +10,8 @@ from typing import Any
 from harness import files
 from harness.base.errors import DataError
 
+_TAIL = 1 << 16  # bytes, more than any line has
+
 
 class Lines:
     """An append-only JSON-lines file; each line is one write, so only the last can be torn."""
@@ -54,6 +56,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path} line {number} is not a JSON object with a step")
         found.append(value)
     return found
+
+
+def last_line(path: Path) -> dict[str, Any] | None:
+    """The last whole line of a JSON-lines file, without reading what is before; None if none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            lines = file.read(_TAIL).split(b"\n")[:-1]
+    except OSError:
+        return None
+    return _decode(lines[-1]) if lines else None
 
 
 def _whole_lines(path: Path, keep_through: int) -> dict[int, bytes]:

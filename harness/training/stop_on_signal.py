@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -41,7 +42,7 @@ class Stop:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
             # Else the second of paddle's three cuts short how this process leaves the others.
-            ignored = self.asked and _comes_thrice(number)
+            ignored = self.asked and _comes_again(number)
             signal.signal(number, signal.SIG_IGN if ignored else handler)
 
     @contextlib.contextmanager
@@ -79,7 +80,7 @@ class Stop:
 
     def _kill(self, number: int, frame: FrameType | None) -> None:
         """What a second signal does."""
-        if _comes_thrice(number):
+        if _comes_again(number):
             return
         former = self._former[number]
         if callable(former):
@@ -89,6 +90,10 @@ class Stop:
             signal.raise_signal(number)
 
 
-def _comes_thrice(number: int) -> bool:
-    """Paddle's launcher sends SIGTERM three times within a second, and means one."""
-    return number == signal.SIGTERM and process_group.started_by_launch()
+def _comes_again(number: int) -> bool:
+    """Whether several SIGTERMs mean one: paddle's launcher sends three within a second.
+
+    Slurm sends it to every process of a step, and a command that started this one passes it on.
+    """
+    by_others = process_group.started_by_launch() or "SLURM_STEP_ID" in os.environ
+    return number == signal.SIGTERM and by_others

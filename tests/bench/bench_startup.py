@@ -42,7 +42,7 @@ def rows(options: Options) -> Iterator[Row]:
         paddle = [sys.executable, "-c", "import paddle"]
 
         def timed(command: list[str]) -> Callable[[], float]:
-            return lambda: _seconds(command, options)
+            return lambda: seconds_of(command, options)
 
         work = {
             "help": timed([*harness, "--help"]),
@@ -66,7 +66,8 @@ def rows(options: Options) -> Iterator[Row]:
                 [STEP_LIMIT] * count, target=1.0)
 
 
-def _seconds(command: list[str], options: Options) -> float:
+def seconds_of(command: list[str], options: Options) -> float:
+    """Seconds that a command takes, from its start to its end."""
     began = time.perf_counter()
     subprocess.run(command, cwd=ROOT, env=clean_environment(options.threads), check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -61,3 +61,14 @@ def test_a_name_that_means_only_this_machine_is_refused(monkeypatch):
     with pytest.raises(EnvironmentFault, match=r"node001 is 127\.0\.1\.1 on this machine"):
         options("node001:8090")
     assert options("node001:8090", nnodes=1)["--host"].startswith("127.")
+
+
+def test_a_slurm_step_of_one_task_a_machine_tells_the_first(monkeypatch):
+    """Which Slurm itself answers: tests/slurm."""
+    step = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "7"}
+    assert rendezvous.of_slurm_step({}) is None
+    for other in ({"SLURM_STEP_NUM_NODES": "1"}, {"SLURM_STEP_NUM_TASKS": "4"}):
+        assert rendezvous.of_slurm_step({**step, **other}) is None
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EnvironmentFault, match="give --nnodes and --master"):
+        rendezvous.of_slurm_step(step)

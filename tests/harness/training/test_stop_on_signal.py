@@ -74,10 +74,14 @@ with Stop() as stop:
     assert (process.returncode, process.stdout) == (75, "a step\n"), process.stderr
 
 
-def test_a_worker_is_sent_sigterm_three_times_and_hears_one():
-    process = ended("""
+@pytest.mark.parametrize(
+    "variables", [{"PADDLE_TRAINER_ID": "0", "PADDLE_TRAINERS_NUM": "2"}, {"SLURM_STEP_ID": "0"}],
+    ids=["a launcher's worker", "a process of a Slurm step"],
+)
+def test_who_is_sent_sigterm_several_times_hears_one(variables):
+    process = ended(f"""
 import os
-os.environ |= {"PADDLE_TRAINER_ID": "0", "PADDLE_TRAINERS_NUM": "2"}
+os.environ |= {variables}
 with Stop() as stop:
     for _ in range(2):
         signal.raise_signal(signal.SIGTERM)
