@@ -166,7 +166,7 @@ def _sweep(run, points, budget, places, as_json: bool) -> str | None:
     from eval.sampling import finished_blocks
     from harness import files
     from reports import build
-    from reports.output import side_by_side, sweep_page
+    from reports.output import image_rows, sweep_page
 
     found = sweep.sweep(run, points, budget=budget, **places)
     if found is None:
@@ -174,7 +174,7 @@ def _sweep(run, points, budget, places, as_json: bool) -> str | None:
     folder = run.evaluations / sweep.name(run, points, budget)
     files.atomic_write_json(folder / "sweep.json", found)
     order = dict.fromkeys([found["chosen"], *found["front"], *range(len(points))])
-    shown = [i for i in order if "halves" in found["points"][i]][: side_by_side.MOST_ROWS]
+    shown = [i for i in order if "halves" in found["points"][i]][: image_rows.MOST_ROWS]
     images = {
         i: finished_blocks.shown(
             run.evaluation(points[i].step, points[i].protocol.name) / "features",

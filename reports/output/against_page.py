@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.output import short_page, side_by_side
+from reports.output import image_rows, short_page
 from reports.output.short_page import Section
 from reports.reading import figure_protocols
 
@@ -27,10 +27,10 @@ def files(
         for look in document["looks"]
     ]
     heads = ("pairs", f"{metric} of A", f"{metric} of B", "A - B", "interval of this look")
-    said = side_by_side.prompts(document["prompts"])
+    said = image_rows.prompts(document["prompts"])
     return short_page.files("against", "A against B", lead(document), [
         Section("Looks", f"Less is better. The bound: {document['bound']}.", heads, rows),
-        Section("Side by side", said, picture=("side-by-side.png", side_by_side.picture(images))),
+        Section("Side by side", said, picture=("side-by-side.png", image_rows.picture(images))),
     ])
 
 

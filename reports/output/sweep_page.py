@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.output import markdown_plots, palette, short_page, side_by_side
+from reports.output import image_rows, markdown_plots, palette, short_page
 from reports.output.short_page import Section
 from reports.reading import figure_protocols
 
@@ -39,9 +39,9 @@ def files(document: dict[str, Any], images: Mapping[int, np.ndarray]) -> dict[st
         ))  # fmt: skip
     if images:
         rows = {label(document, points[i]): images[i] for i in images}
-        said = side_by_side.prompts(document["prompts"])
+        said = image_rows.prompts(document["prompts"])
         sections.append(Section("Side by side", said, picture=(
-            "side-by-side.png", side_by_side.picture(rows))))
+            "side-by-side.png", image_rows.picture(rows))))
     return short_page.files("sweep", f"Sweep of {document['run']}", lead(document), sections)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.output import against_page, side_by_side, sweep_page
+from reports.output import against_page, image_rows, sweep_page
 
 
 def point(guidance, steps, distance, halves, sampler="ddim", step=6):
@@ -60,11 +60,11 @@ def test_a_sweep_of_checkpoints_names_them(document):
 
 def test_rows_of_images_stand_one_above_the_other_and_are_few_and_small():
     large = np.full((3, 256, 256, 3), 90, np.uint8)
-    rows = {f"row {i}": large for i in range(side_by_side.MOST_ROWS + 3)}
-    image = Image.open(io.BytesIO(side_by_side.picture(rows)))
-    assert image.size == (3 * 132 + 4, side_by_side.MOST_ROWS * (128 + 20))
+    rows = {f"row {i}": large for i in range(image_rows.MOST_ROWS + 3)}
+    image = Image.open(io.BytesIO(image_rows.picture(rows)))
+    assert image.size == (3 * 132 + 4, image_rows.MOST_ROWS * (128 + 20))
     assert image.getpixel((60, 80)) == (90, 90, 90) and image.getpixel((1, 80)) == (255,) * 3
-    side_by_side.picture({"步 é": IMAGES})  # a label of any letters
+    image_rows.picture({"步 é": IMAGES})  # a label of any letters
 
 
 @pytest.mark.parametrize(("verdict", "said"), [
