@@ -40,7 +40,7 @@ def by_numpy(network, pixels):
 
 
 def test_features_and_figures_are_those_of_another_computation(network):
-    made, real = images(9), images(8, 2) // 2 + 60
+    made, real = images(9), images(8, 2) // 4
     found = [network.extract(some) for some in (made, real)]
     wanted = [by_numpy(network, some) for some in (made, real)]
     assert found[0].shape == (9, network.size) and found[0].dtype == np.float32
