@@ -28,7 +28,7 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 UV      := $(BIN)/uv --no-config
 
 .PHONY: install browser slurm demo acceptance nightly test test-paddle test-slow test-faults \
-        test-gpu-build bench lint docs-cli lock clean
+        test-gpu-build bench lint docs docs-cli corpus dist lock clean
 
 install: $(STAMP)
 
@@ -122,6 +122,22 @@ lint: $(STAMP)
 docs-cli: $(STAMP)
 	$(BIN)/python -m tests.cli_page > docs/cli.md
 
+# The pages as a site in site/; a link that leads nowhere is an error.
+docs: $(STAMP)
+	test -x .venv-docs/bin/python || $(BIN)/python -m venv --without-pip .venv-docs
+	$(UV) pip sync -q --python .venv-docs/bin/python --require-hashes locks/docs.lock
+	.venv-docs/bin/python -m sphinx -q -W --keep-going -c docs . site
+	cp site/README.html site/index.html
+
+# What this commit writes, in small, for every later version to read (tests/corpus/README.md).
+corpus: $(STAMP)
+	$(BIN)/python tests/corpus/make.py
+
+# The sdist, and the wheel that is built from it.
+dist: $(STAMP)
+	rm -rf dist
+	$(UV) build -q --no-build-isolation --python $(BIN)/python -o dist .
+
 # Resolves anew, each stack as of its date. uv.lock itself is not kept: it names the registry
 # beside every file; the exported locks carry versions and hashes only.
 lock: $(STAMP)
@@ -131,10 +147,12 @@ lock: $(STAMP)
 	    --extra test --format requirements-txt -o locks/paddle2.6-$$device.lock > /dev/null; done
 	$(BIN)/uv export -q --frozen --no-emit-project --no-header --only-group cuda11 \
 	  --format requirements-txt -o locks/paddle2.6-cuda11.lock > /dev/null
+	$(BIN)/uv export -q --frozen --no-emit-project --no-header --only-group docs \
+	  --format requirements-txt -o locks/docs.lock > /dev/null
 	rm -f uv.lock
 	$(UV) pip compile -q pyproject.toml --extra cpu --extra test --override locks/paddle3.txt \
 	    --exclude-newer 2026-11-01 --universal --python-version 3.10 --generate-hashes \
 	    --no-header --no-emit-index-url -o locks/paddle3-cpu.lock > /dev/null
 
 clean:
-	rm -rf .venv .venv-* build *.egg-info
+	rm -rf .venv .venv-* build dist site *.egg-info

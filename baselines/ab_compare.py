@@ -146,7 +146,10 @@ def _keep_plan(
         with files.writing(path):
             out.mkdir(parents=True, exist_ok=True)
             files.atomic_write_json(path, plan)
-    elif differing := configs.differences(files.read_json(path), plan):
+        return
+    before = files.read_json(path)
+    files.refuse_newer(before, SCHEMA, path)
+    if differing := configs.differences(before, plan):
         raise UsageError(
             f"{out} holds another comparison: {record.named(differing)}",
             remedy="give another -o DIR, or remove it",

@@ -9,6 +9,7 @@ import importlib
 
 import click
 
+from harness.commands.options import Suggesting
 from harness.distributed import program
 
 # name -> (module with a click command called `command`, line in --help)
@@ -24,6 +25,7 @@ COMMANDS = {
     "export": ("harness.commands.export", "Write a run as a ppdiffusers pipeline's folder."),
     "sample": ("harness.commands.sample", "Images of your own prompts, from a run or a pipeline."),
     "check": ("harness.commands.check", "The gate: runs against a recorded baseline."),
+    "history": ("harness.commands.history", "Pages over all nights of all runners; notes."),
     "baseline": ("harness.commands.baseline", "Record and compare baselines."),
     "ab": ("harness.commands.ab", "One config under two stacks or settings, in turns."),
     "study": ("harness.commands.study", "Many runs from one file: a paper's table."),
@@ -38,7 +40,17 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+BEGIN = """\
+To begin with, in a few minutes on a CPU:
+
+  harness data digits data/digits                # a small data set
+  harness train digits_tiny --data data/digits   # a run, evaluated on the way
+  harness report                                 # its throughput, memory and quality
+
+Every command: harness --help. What this machine can run: harness doctor."""
+
+
+class LazyGroup(Suggesting):
     """A group that imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -54,17 +66,6 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
-        import difflib
-
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if near:
-                error.message += f" Did you mean {near[0]!r}?"
-            raise
-
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if not asked or ctx.resilient_parsing:
@@ -77,12 +78,16 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version,
     help="Show the version, with the commit where it is known, and exit.",
 )
-def root() -> None:
+@click.pass_context
+def root(ctx: click.Context) -> None:
     """Reproducible training and evaluation of U-ViT latent diffusion on PaddlePaddle.
 
     \b
@@ -94,6 +99,8 @@ def root() -> None:
     Exit codes: 0 done, 1 a bug, 2 usage, 3 a gate failed, 4 bad data,
     5 this machine cannot, 75 interrupted (run the same command again).
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(BEGIN)
 
 
 def main() -> None:

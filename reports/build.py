@@ -109,6 +109,7 @@ def _earlier(out: Path) -> dict[str, str]:
     if not (out / MANIFEST).is_file():
         return {}
     manifest = files.read_json(out / MANIFEST)
+    files.refuse_newer(manifest, SCHEMA, out / MANIFEST)
     names = manifest.get("files") if isinstance(manifest, dict) else None
     if (
         not isinstance(names, dict) or manifest.get("schema") != SCHEMA

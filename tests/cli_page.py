@@ -12,6 +12,14 @@ INTRODUCTION = """\
 # Every command and option
 
 Made from the commands' own `--help` by `make docs-cli`; a test holds the two equal.
+
+Commands, options, configs and runs are completed by the shell after a line in its file of settings:
+
+| shell | file | line |
+| --- | --- | --- |
+| bash | `~/.bashrc` | `eval "$(_HARNESS_COMPLETE=bash_source harness)"` |
+| zsh | `~/.zshrc` | `eval "$(_HARNESS_COMPLETE=zsh_source harness)"` |
+| fish | `~/.config/fish/config.fish` | `_HARNESS_COMPLETE=fish_source harness \| source` |
 """
 
 

@@ -17,7 +17,7 @@ from eval.metrics import feature_statistics
 from harness import runs
 from harness.base.errors import HarnessError
 from harness.cli import root
-from tests import command
+from tests import command, file_schemas
 from tests.corpus import make
 
 BROKEN = "what an earlier version wrote must stay readable: mend the reader, or teach it both " \
@@ -50,6 +50,11 @@ def written(request, tmp_path):
     return shutil.copytree(request.param, tmp_path / "written")
 
 
+def test_what_was_written_fits_the_schema_of_its_version(written):
+    assert file_schemas.check_all(written) >= {
+        "run", "metrics", "timing", "manifest", "state", "result", "baseline", "packed"}
+
+
 def test_the_data_are_read_with_the_digests_of_then(written):
     then = json.loads((written / "packed" / "packed.json").read_text())
     before = json.loads((written / "run" / "run.json").read_text())["data"]
@@ -63,8 +68,9 @@ def test_the_data_are_read_with_the_digests_of_then(written):
 
 def test_the_run_is_reported_compared_and_verified(written, tmp_path):
     run = written / "run"
-    accepted("report", run, "-o", tmp_path / "report")
-    assert "run" in (tmp_path / "report" / "report.md").read_text()
+    accepted("report", run, "-o", written / "report")  # some have the list of an earlier one
+    assert "run" in (written / "report" / "report.md").read_text()
+    file_schemas.check(written / "report" / "report.json")
     other = shutil.copytree(run, tmp_path / "other")
     accepted("diff", run, other)
     accepted("verify", run, "--data", written / "packed")
@@ -81,6 +87,7 @@ def test_the_run_is_continued_as_it_was(written):
     now = again.metrics()
     assert [line["step"] for line in now] == [line["step"] for line in then]
     np.testing.assert_allclose(*([line["loss"] for line in x] for x in (now, then)), rtol=1e-4)
+    file_schemas.check_all(run)  # which this version has added to
 
 
 def test_an_interrupted_evaluation_is_continued(written, tmp_path, monkeypatch):
@@ -100,6 +107,7 @@ def test_an_interrupted_evaluation_is_continued(written, tmp_path, monkeypatch):
     assert kept.stat().st_mtime_ns == before, "the finished block was made again"
     for metric in ("fd_digits", "val_loss"):
         assert now["metrics"][metric] == pytest.approx(then["metrics"][metric], rel=1e-2)
+    file_schemas.check(place / "result.json")
 
 
 def test_statistics_are_read(written):
@@ -119,6 +127,14 @@ def test_the_run_is_checked_against_the_baseline(written):
     verdicts.pop("host_memory")
     assert set(verdicts.values()) == {"same"}, verdicts
     assert "corpus" in accepted("baseline", "show", "baseline", "--dir", written)
+
+
+def test_runs_of_then_make_a_baseline_of_now(written):
+    make.call_pinned(written / "run" / "run.json")
+    others = [shutil.copytree(written / "run", written / f"run{number}") for number in (1, 2)]
+    accepted("baseline", "record", written / "run", *others, "--name", "baseline",
+             "--dir", written, "--replace")
+    file_schemas.check(written / "baseline.json")
 
 
 @pytest.mark.parametrize("module, arguments", [
@@ -150,11 +166,18 @@ def test_a_version_that_reads_its_own_files_only_fails_here(
     ("packed/packed.json",
      ("train", "{}/corpus.toml", "--data", "{}/packed", "--output-dir", "{}/new")),
     ("baseline.json", ("check", "{}/run", "--baseline", "{}/baseline.json")),
+    ("data/digest.json", ("data", "check", "{}/data", "--latent-scale", "0.6")),
+    ("digits/dataset.json", ("data", "digits", "{}/digits")),
+    ("report/report.json", ("report", "{}/run", "-o", "{}/report")),
+    ("ab/plan.json", ("ab", "{}/corpus.toml", "--data", "{}/data", "-o", "{}/ab", "--no-eval",
+                      "--b-set", "train.recompute=true")),
 ])
 def test_what_a_newer_harness_wrote_is_one_line_with_the_remedy(tmp_path, file, arguments):
     place = shutil.copytree(CORPUS[0], tmp_path / "written")
     path = place / file
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
+    path.parent.mkdir(exist_ok=True)
+    found = json.loads(path.read_text()) if path.exists() else {"dataset": "digits"}
+    path.write_text(json.dumps({**found, "schema": 99}))
     code, _, error = harness(*(argument.format(*[place] * 2) for argument in arguments))
     assert code == 4, error
     assert "made by a newer harness" in error and "update the harness" in error, error

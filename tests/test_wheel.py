@@ -1,9 +1,10 @@
-"""The built wheel, installed without the lock, as of today, and used outside the repository."""
+"""sdist and wheel, the one made of the other, installed without the lock, as of today, and used."""
 
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -35,18 +36,37 @@ def run(*command, cwd):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy: building writes into the source's folder, and takes what lies there."""
+def built(tmp_path_factory):
+    """The folder of both. From a copy: building writes into the source's folder, and takes what
+    lies there. The wheel is built from what the sdist holds and nothing else."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for name in TOP:
         shutil.copytree(ROOT / name, source / name,
                         ignore=shutil.ignore_patterns("__pycache__"))
-    done = run(*UV, "build", "-q", "--wheel", "--no-build-isolation", "--python", sys.executable,
+    done = run(*UV, "build", "-q", "--no-build-isolation", "--python", sys.executable,
                "-o", built, source, cwd=built)
     assert done.returncode == 0, done.stdout
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
     return next(built.glob("*.whl"))
+
+
+def test_sdist_and_wheel_have_every_file_of_the_packages(built, wheel):
+    ours = {
+        str(path.relative_to(ROOT)) for name in TOP for path in (ROOT / name).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert "harness/files/schemas/run-1.json" in ours
+    with zipfile.ZipFile(wheel) as archive:
+        assert ours <= set(archive.namelist())
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert ours | {"LICENSE", "README.md", "pyproject.toml", "setup.py"} <= names
 
 
 def test_a_wheel_carries_what_only_the_lock_would_say(wheel):

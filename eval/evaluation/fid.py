@@ -17,6 +17,7 @@ from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress
 
 INCEPTION: tuple[str, Path | None] = ("inception", None)
+SCHEMA = 1  # of the note beside statistics
 
 
 def compare(
@@ -88,8 +89,8 @@ def write_statistics(
 
         found = feature_statistics.of_features(blocks())
         made = {
-            "images": str(folder), "count": found.count, "preparation": preparation,
-            "features": asked.describe(),
+            "schema": SCHEMA, "images": str(folder), "count": found.count,
+            "preparation": preparation, "features": asked.describe(),
         }
     files.atomic_write_json(output.with_name(output.name + ".json"), made)
     feature_statistics.save(output, found, features=np.concatenate(stored) if stored else None)

@@ -8,20 +8,20 @@ from pathlib import Path
 import click
 
 from harness.base.wording import counted
-from harness.commands.options import directory_option, json_option
+from harness.commands.options import RunPath, Suggesting, directory_option, json_option
 
 _folder_option = directory_option(
     "--dir", "folder", help="Where baselines lie.  [default: baselines/recorded]"
 )
 
 
-@click.group("baseline")
+@click.group("baseline", cls=Suggesting)
 def command() -> None:
     """Record runs as a baseline; list, show and compare baselines."""
 
 
 @command.command("record")
-@click.argument("runs_", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs_", nargs=-1, required=True, metavar="RUN...", type=RunPath())
 @click.option("--name", required=True, help="The baseline's name; its file is DIR/NAME.json.")
 @_folder_option
 @click.option("--replace", is_flag=True, help="Replace the baseline of that name.")

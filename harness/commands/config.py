@@ -9,13 +9,14 @@ import click
 
 from harness.commands.options import (
     ConfigName,
+    Suggesting,
     config_argument,
     json_option,
     overrides_option,
 )
 
 
-@click.group("config")
+@click.group("config", cls=Suggesting)
 def command() -> None:
     """List, show, compare, begin and validate configs."""
 

@@ -9,14 +9,14 @@ import click
 
 from harness.base.errors import DataError
 from harness.base.wording import counted
-from harness.commands.options import directory_option, file_option, json_option
+from harness.commands.options import Suggesting, directory_option, file_option, json_option
 
 _directory = click.argument(
     "directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR"
 )
 
 
-@click.group("data")
+@click.group("data", cls=Suggesting)
 def command() -> None:
     """Make, get, check and pack data in the format that training reads (coco256_features)."""
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import json_option
+from harness.commands.options import RunPath, json_option
 
 
 @click.command("diff")
-@click.argument("a", type=click.Path(path_type=Path), metavar="RUN_A")
-@click.argument("b", type=click.Path(path_type=Path), metavar="RUN_B")
+@click.argument("a", type=RunPath(path_type=Path), metavar="RUN_A")
+@click.argument("b", type=RunPath(path_type=Path), metavar="RUN_B")
 @json_option
 def command(a: Path, b: Path, as_json: bool) -> None:
     """Say what differs between RUN_A and RUN_B.

@@ -14,6 +14,7 @@ from harness.base.errors import UsageError
 from harness.commands import workers
 from harness.commands.options import (
     NetworkName,
+    RunPath,
     directory_option,
     execution_option,
     file_option,
@@ -23,7 +24,7 @@ from harness.commands.options import (
 
 
 @click.command("eval")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=RunPath(path_type=Path))
 @click.option("--fid", is_flag=True, help="Sample, and measure the Frechet distance and the rest. "
               "Without it, only the validation loss is computed.")
 @click.option("--step", type=click.IntRange(min=0), help="Checkpoint.  [default: the newest]")

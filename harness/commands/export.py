@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import directory_option
+from harness.commands.options import RunPath, directory_option
 
 
 @click.command("export")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RunPath(path_type=Path))
 @directory_option("-o", "--output-dir", required=True, help="The pipeline's folder, made anew.")
 @directory_option("--vae", help="AutoencoderKL folder.  [default: vae/ beside the run's data]")
 @directory_option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import click
@@ -40,6 +41,31 @@ class NetworkName(click.ParamType):
         return name, Path(folder) if given else None
 
 
+class RunPath(click.Path):
+    """A run's directory; completes the runs in the folder that is typed, or those in runs/."""
+
+    def shell_complete(self, ctx, param, incomplete):
+        from click.shell_completion import CompletionItem
+
+        folder = incomplete[: incomplete.rfind("/") + 1] or "runs/"
+        names = sorted(path.parent.name for path in Path(folder).glob("*/run.json"))
+        found = [CompletionItem(folder + n) for n in names if (folder + n).startswith(incomplete)]
+        return found or super().shell_complete(ctx, param, incomplete)
+
+
+class Suggesting(click.Group):
+    """A group that names the command which a misspelt one is like."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if near:
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
+
+
 config_argument = click.argument("config", type=ConfigName(), metavar="CONFIG")
 overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
@@ -54,13 +80,16 @@ execution_option = click.option(
     "--execution", type=click.Choice(kernel_choice.CHOICES["execution"]),
     help="static: as a graph, by paddle.jit.to_static and paddle's kernels.  [default: eager]",
 )
-# Forms that other tools read: baselines.result_formats.FORMATS, which a test holds equal.
-format_option = click.option(
-    "--format", "form", type=click.Choice(
-        ["tipc", "bmf", "gha-bigger", "gha-smaller", "openmetrics", "junit"]),
-    help="Print the runs' figures in the form of another tool, and nothing else.",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def format_option(*more: str):
+    """--format of another tool: baselines.result_formats.FORMATS (a test holds them equal)."""
+    forms = ["tipc", "bmf", "gha-bigger", "gha-smaller", "openmetrics", "junit", *more]
+    return click.option(
+        "--format", "form", type=click.Choice(forms),
+        help="Print the runs' figures in the form of another tool, and nothing else.",
+    )
 
 
 def directory_option(*names: str, **settings):

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from harness.base.wording import counted
-from harness.commands.options import directory_option, format_option
+from harness.commands.options import RunPath, directory_option, format_option
 
 
 @click.command("report")
-@click.argument("runs", nargs=-1, metavar="[RUN]...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=RunPath(path_type=Path))
 @directory_option(
     "-o", "--output-dir", default=Path("runs/report"), show_default=True,
     help="Where the report is written; an earlier report there is replaced.",
@@ -24,7 +24,7 @@ from harness.commands.options import directory_option, format_option
     "--price", type=click.FloatRange(0, 1e6), metavar="USD",
     help="Of one device for one hour: adds projected cost.",
 )
-@format_option
+@format_option()
 @directory_option("--history", help="Earlier nights, one folder each: draws figures over nights.")
 def command(
     runs: tuple[Path, ...], output_dir: Path, reference: str | None, price: float | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import json_option
+from harness.commands.options import RunPath, Suggesting, json_option
 
 if TYPE_CHECKING:
     from harness.runs.inventory import Listed
@@ -18,7 +18,7 @@ _folder = click.argument("folder", default="runs", type=click.Path(file_okay=Fal
 _EVERY = 2.0  # seconds between two looks
 
 
-@click.group("runs")
+@click.group("runs", cls=Suggesting)
 def command() -> None:
     """List the runs below a folder; prune their checkpoints."""
 
@@ -51,7 +51,7 @@ def list_(folder: Path, watch: bool, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=RunPath(path_type=Path), metavar="RUN")
 @click.option(
     "--report-to", multiple=True, default=["visualdl"], show_default=True,
     type=click.Choice(["visualdl", "tensorboard", "wandb"]), help="May be repeated.",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.commands.options import (
+    RunPath,
     directory_option,
     execution_option,
     file_option,
@@ -16,7 +17,7 @@ from harness.commands.options import (
 
 
 @click.command("sample")
-@click.argument("source", metavar="RUN_OR_DIR", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN_OR_DIR", type=RunPath(path_type=Path))
 @click.argument("prompts", nargs=-1, metavar="[PROMPT]...")
 @file_option("--prompts", "prompt_file", help="A UTF-8 file with a prompt a line.")
 @click.option("-n", "--count", type=click.IntRange(1, 10_000), default=1, show_default=True,

@@ -12,7 +12,7 @@ import click
 
 from harness.base.progress import say
 from harness.commands import study_report
-from harness.commands.options import directory_option, file_option, json_option
+from harness.commands.options import Suggesting, directory_option, file_option, json_option
 
 if TYPE_CHECKING:
     from harness.studies.study_status import Shown
@@ -44,7 +44,7 @@ class DeviceNumbers(click.ParamType):
         return numbers
 
 
-@click.group("study")
+@click.group("study", cls=Suggesting)
 def command() -> None:
     """A table of configs, seeds, stacks and settings as one file, run and watched."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.commands.options import (
+    RunPath,
     directory_option,
     execution_option,
     json_option,
@@ -16,7 +17,7 @@ from harness.commands.options import (
 
 
 @click.command("verify")
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=RunPath(path_type=Path), metavar="RUN")
 @click.option("--steps", type=click.IntRange(1), metavar="N",
               help="How many steps to repeat.  [default: all that were recorded]")
 @click.option("--from", "start", type=click.IntRange(0), metavar="STEP",

@@ -17,6 +17,7 @@ from models.pretrained import autoencoder, text_encoder
 from models.pretrained import write_pipeline_folder as parts
 
 FORMATS = ("ldm", "uvit")
+SCHEMA = 1
 NOTE = "harness.json"
 
 
@@ -103,7 +104,7 @@ def _note(plan: Plan, step: int, arrays: dict[str, np.ndarray]) -> dict[str, Any
     """Where the folder came from, for whoever finds it."""
     info = plan.run.info
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "format": plan.format,
         "run": plan.run.name,
         "step": step,

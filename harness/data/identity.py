@@ -17,6 +17,7 @@ from harness.data.features import Split
 from harness.data.packed_reading import PackedSplit
 from harness.data.samples import Source
 
+SCHEMA = 1
 RECORD = "digest.json"  # written by `harness data check --full` beside the plain form
 _SAMPLED = 64  # images whose content goes into the sampled digest
 
@@ -67,12 +68,15 @@ def describe(directory: Path, source: Source) -> dict[str, Any]:
 
 def record(directory: Path, digest: str, splits: dict[str, str]) -> None:
     """Note the digest of the plain form, with what tells later that no file has changed."""
-    found = {"schema": 1, "digest": digest, "splits": splits, "listing": listing(directory)}
+    found = {"schema": SCHEMA, "digest": digest, "splits": splits, "listing": listing(directory)}
     files.atomic_write_json(Path(directory) / RECORD, found)
 
 
 def recorded(directory: Path) -> str | None:
-    """The noted digest of the plain form in `directory`; None if none, or if files changed."""
+    """The noted digest of the plain form in `directory`; None if none, or if files changed.
+
+    NewerFile if a newer harness noted it.
+    """
     path = Path(directory) / RECORD
     if not path.is_file():
         return None
@@ -80,6 +84,7 @@ def recorded(directory: Path) -> str | None:
         found = files.read_json(path)
     except HarnessError:
         return None
+    files.refuse_newer(found, SCHEMA, path)
     if not isinstance(found, dict) or found.get("listing") != listing(directory):
         return None
     digest = found.get("digest")

@@ -87,6 +87,7 @@ def _is_there(directory: Path) -> bool:
     found = files.read_json(described)
     if not isinstance(found, dict) or found.get("dataset") != "digits":
         raise UsageError(f"{directory} holds another data set", remedy="choose a new directory")
+    files.refuse_newer(found, SCHEMA, described)
     if found.get("schema") != SCHEMA or found.get("assets") != assets_digest():
         raise DataError(
             f"the digits at {directory} were made by another version of the harness",

@@ -256,7 +256,9 @@ def accept(lab: Depth) -> Iterator[tuple[str, list[Promise]]]:
 def _kept(lab: Depth, name: str, check: Callable[[Any], Iterator[Promise]]) -> list[Promise]:
     path = lab.folder / "checks" / f"{name}.json"
     if path.exists():
-        return [Promise(**one) for one in files.read_json(path)["promises"]]
+        before = files.read_json(path)
+        files.refuse_newer(before, SCHEMA, path)
+        return [Promise(**one) for one in before["promises"]]
     try:
         found = list(check(lab))
     except Interrupted:

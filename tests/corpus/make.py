@@ -93,6 +93,7 @@ def make(checkout: Path, place: Path) -> None:
 
     write_data(place / "data")
     (place / "corpus.toml").write_text(CONFIG)
+    harness("data", "check", "data", "--full", "--latent-scale", "0.6")  # for its digest.json
     harness("data", "pack", "data", "-o", "packed")
     harness("data", "digits", "digits")  # for its reference.npz: statistics of real images
     shutil.copyfile(place / "digits" / "reference.npz", place / "reference.npz")
@@ -104,6 +105,7 @@ def make(checkout: Path, place: Path) -> None:
     shutil.copytree(place / "run0", place / "run")
     for run in runs:
         call_pinned(place / run / "run.json")
+    harness("report", "run", "-o", "report")
     harness("baseline", "record", *runs, "--name", "baseline", "--dir", ".")
 
 
@@ -114,20 +116,26 @@ def call_pinned(path: Path) -> None:
 
 
 def main(checkout: Path) -> Path:
-    said = subprocess.run(
-        ["git", "rev-parse", "--short=7", "HEAD"], cwd=checkout, check=True, capture_output=True,
-        text=True,
-    )
-    folder = HERE / said.stdout.strip()
-    folder.mkdir()
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=checkout, check=True, capture_output=True,
+                              text=True).stdout.strip()
+
+    if git("status", "--porcelain", "--untracked-files=no"):
+        sys.exit(f"{checkout} has changes that are not committed: a folder is named after a commit")
+    folder = HERE / git("rev-parse", "--short=7", "HEAD")
+    if folder.exists():
+        sys.exit(f"{folder} is there already")
     with tempfile.TemporaryDirectory(prefix="corpus-") as temporary:
         place = Path(temporary)
         make(checkout, place)
+        folder.mkdir()
         for name in ("corpus.toml", "reference.npz", "baseline.json"):
             shutil.copyfile(place / name, folder / name)
         for name in ("data", "packed", "run"):
             unneeded = shutil.ignore_patterns("lock", ".*")
             shutil.copytree(place / name, folder / name, ignore=unneeded)
+        (folder / "report").mkdir()  # of its report the list of files alone: that is read again
+        shutil.copyfile(place / "report" / "report.json", folder / "report" / "report.json")
     return folder
 
 

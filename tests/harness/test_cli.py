@@ -1,10 +1,15 @@
 """The command line as users meet it: in processes of its own."""
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 
+import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from harness.base import fingerprint
 from harness.cli import COMMANDS, root
@@ -67,17 +72,31 @@ def test_version_names_the_commit_where_it_is_known(tmp_path):
 
 
 def test_every_command_is_a_click_command_with_help():
-    import click
-
     for name in COMMANDS:
         command = root.get_command(click.Context(root), name)
         assert isinstance(command, click.Command) and command.help, name
 
 
-def test_a_misspelt_command_suggests_the_right_one():
-    process = harness("trian")
-    assert process.returncode == 2
-    assert "Did you mean 'train'" in process.stderr
+@pytest.mark.parametrize("words, meant", [
+    (["trian"], "train"), (["runs", "lst"], "list"), (["data", "chek"], "check"),
+    (["config", "shw"], "show"), (["baseline", "recrod"], "record"),
+    (["study", "statsu"], "status"),
+])
+def test_a_misspelt_command_suggests_the_right_one(words, meant):
+    with pytest.raises(click.UsageError, match=f"Did you mean '{meant}'"):
+        root.main(words, standalone_mode=False)
+
+
+def test_alone_it_shows_the_commands_to_begin_with():
+    """Three of them, which are taken as they stand."""
+    process = harness()
+    assert process.returncode == 0
+    shown = re.findall(r"^  harness (\w+) (.*?)\s+# ", process.stdout, re.M)
+    assert [name for name, _ in shown] == ["data", "train", "report"]
+    for name, rest in shown:
+        command = root.get_command(click.Context(root), name)
+        command.make_context(name, rest.split())
+    assert "harness --help" in process.stdout
 
 
 def test_an_unknown_config_is_a_usage_error():
@@ -110,6 +129,37 @@ def test_shell_completion_knows_commands_and_configs(shell):
         words = {"COMP_WORDS": "harness train small_", "COMP_CWORD": "small_"}
     found = harness(**words, _HARNESS_COMPLETE=f"{shell}_complete")
     assert "small_deep" in found.stdout
+
+
+@pytest.mark.parametrize("typed, completed", [
+    ("ru", ["runs/small-s1", "runs/small-s2"]), ("runs/small-s2", ["runs/small-s2"]),
+    ("night/", ["night/small-s3"]),
+])
+def test_runs_are_completed_in_the_folder_that_is_typed(typed, completed, tmp_path, monkeypatch):
+    for name in ("runs/small-s1", "runs/small-s2", "night/small-s3", "runs/report"):
+        (tmp_path / name).mkdir(parents=True)
+        if "small" in name:
+            (tmp_path / name / "run.json").touch()
+    monkeypatch.chdir(tmp_path)
+    for words in (["eval"], ["diff", "runs/small-s1"], ["baseline", "record", "runs/small-s1"]):
+        found = ShellComplete(root, {}, "harness", "").get_completions(words, typed)
+        assert [one.value for one in found] == completed, words
+    (found,) = ShellComplete(root, {}, "harness", "").get_completions(["eval"], "elsewhere/x")
+    assert found.type == "file"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_bash_completes_by_the_line_that_the_readme_gives(tmp_path):
+    (line,) = re.findall(r"`(eval .*?)`", (ROOT / "README.md").read_text())
+    script = tmp_path / "harness"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m harness "$@"\n')
+    script.chmod(0o755)
+    typed = 'COMP_WORDS=(harness train small_); COMP_CWORD=2; _harness_completion harness'
+    done = subprocess.run(
+        ["bash", "-c", f'{line}; {typed}; echo "${{COMPREPLY[@]}}"'], text=True,
+        capture_output=True, cwd=ROOT, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
+    )
+    assert done.stdout.split() == ["small_deep"], done.stderr
 
 
 def shell(command):

@@ -16,6 +16,7 @@ import pytest
 
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from reports import build
+from tests import file_schemas
 from tests.reports import fabricate
 
 
@@ -46,6 +47,7 @@ def jsonl(path):
 
 def test_every_figure_recomputed_by_other_code(pair, tmp_path):
     _, files = write(pair, tmp_path / "out", price=3.0)
+    file_schemas.check(files[build.MANIFEST])
     rows = rows_of(files["comparison.csv"])
     ratios = rows_of(files["ratios.csv"])
     projections = rows_of(files["projection.csv"])

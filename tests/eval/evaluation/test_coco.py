@@ -16,7 +16,7 @@ from PIL import Image
 from eval.metrics import feature_statistics
 from harness import runs
 from harness.base import seeds
-from tests import fixtures
+from tests import file_schemas, fixtures
 from tests.command import assert_one_line_error, harness
 
 SAMPLES = 4
@@ -83,6 +83,7 @@ def test_the_run_is_evaluated_and_reported(run, data, torch_home, tmp_path):
     # Random weights make no FID.
     assert found["metrics"]["fid_unofficial_weights"] > 0 and "fid" not in found["metrics"]
     assert np.isfinite(found["metrics"]["val_loss"])
+    file_schemas.check_all(run)
     (kept,) = runs.load(run).results()
     assert kept["metrics"] == found["metrics"] and kept["n_samples"] == SAMPLES
     with Image.open(run / "eval" / f"00000002-{protocol['name']}" / "samples.png") as grid:

@@ -15,7 +15,7 @@ from eval.metrics import feature_statistics
 from eval.sampling import image_making
 from harness.base import seeds
 from harness.base.errors import DataError, EnvironmentFault, UsageError
-from tests import fixtures
+from tests import file_schemas, fixtures
 from tests.eval import transformers
 
 CONFIG = fixtures.tiny_config("eval.batch_size=8", "eval.decode_batch_size=4")
@@ -78,6 +78,7 @@ def test_every_figure_is_there(evaluated):
         "network", "vae", "features", "writing"
     }
     assert (evaluated[0] / "samples.png").stat().st_size > 1000
+    file_schemas.check(evaluated[0] / "result.json")
 
 
 def test_a_finished_evaluation_is_not_made_again(evaluated, digits_data, ema, monkeypatch):
@@ -185,6 +186,7 @@ def test_the_clip_score_is_measured_where_asked_for(digits_data, ema, clip_folde
     result = evaluate.evaluate(asked, *ema)
     assert 0 < result["metrics"]["clip_score"] <= 100
     assert len(result["protocol"]["clip"]["sha256"]) == 64
+    assert file_schemas.faults("result", result) == []
     with pytest.raises(UsageError, match="--clip DIR"):
         evaluate.evaluate(dataclasses.replace(asked, clip=None), *ema)
 

@@ -11,7 +11,7 @@ from harness import runs
 from harness.base import seeds
 from harness.runs import checkpoints
 from harness.training.step import Trainer
-from tests import command, fixtures
+from tests import command, file_schemas, fixtures
 from tests.command import assert_one_line_error, harness
 
 QUICK = ("--protocol", "digits-ddim20-200", "--n-samples", 12, "--steps", 2)
@@ -55,6 +55,7 @@ def test_repeats_differ_in_noise_and_are_summed_up(run):
     spread = json.loads(process.stdout)["repeats"]["fd_digits"]
     assert spread["seeds"] == [1234, 1235] and spread["values"][0] != spread["values"][1]
     assert spread["mean"] == pytest.approx(sum(spread["values"]) / 2) and spread["std"] > 0
+    assert file_schemas.check_all(run / "eval") == {"result", "repeats"}
 
 
 def test_without_fid_only_the_validation_loss(run):

@@ -7,6 +7,7 @@ import pytest
 
 from eval.features import image_files, vision_transformers
 from eval.metrics import cmmd, feature_statistics, frechet
+from tests import file_schemas
 from tests.command import assert_one_line_error, harness
 from tests.eval import peer, transformers
 
@@ -92,6 +93,7 @@ def test_a_sidecar_says_how_statistics_were_made(stats):
     made = json.loads(stats.with_name("a.npz.json").read_text())
     assert made["count"] == 12 and made["preparation"] == "none"
     assert len(made["features"]["sha256"]) == 64 and made["features"]["official"] is False
+    file_schemas.check(stats.with_name("a.npz.json"), "statistics")
     with np.load(stats) as arrays:
         assert arrays["features"].shape == (12, 2048)
     assert not list(stats.parent.glob("*.features"))

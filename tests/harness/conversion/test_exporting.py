@@ -15,6 +15,7 @@ from harness import runs
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.conversion import exporting, importing
 from models.pretrained import autoencoder, write_pipeline_folder
+from tests import file_schemas
 from tests.command import ROOT, assert_one_line_error, harness
 from tests.pipelines import ASSETS, CONFIG, PROMPTS, official_weights, write_run
 from tests.weights_files import torch_saves
@@ -310,6 +311,7 @@ def test_the_command(run, tmp_path):
     assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "out"), done.stderr
     assert done.stderr == ""  # paddlenlp would tell of each file
     assert (tmp_path / "out" / "bert" / "config.json").is_file()
+    file_schemas.check(tmp_path / "out" / exporting.NOTE)
     failed = harness("export", tmp_path / "out", "-o", tmp_path / "other")
     assert_one_line_error(failed, 2, "is not a run")
     assert runs.load(run.directory).name == "run"

@@ -18,6 +18,7 @@ from harness.training import train
 from harness.training.learning_rate import learning_rate
 from models import weights
 from models.uvit import UViT
+from tests import file_schemas
 from tests.command import assert_one_line_error, harness
 from tests.fixtures import tiny_config, write_features, write_tiny_config
 from tests.weights_files import paddlemix, torch_saves
@@ -63,6 +64,7 @@ def test_official_checkpoint(official, model, tmp_path):
     assert all(not array.any() for array in found["optimizer"].values())
     assert run.info["imported"]["kind"] == "official" and not run.info["imported"]["ema"]
     assert load_ema(run, None)[0] == 1_000
+    assert file_schemas.check_all(run.directory) == {"run", "manifest", "state"}
 
 
 def test_official_folder_with_both_sets(official, model, tmp_path):

@@ -15,6 +15,7 @@ import pytest
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.digits import dataset, pictures
+from tests import file_schemas
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,7 @@ def test_build_writes_coco_features_format(tmp_path, small):
         assert context.shape == empty.shape and not np.array_equal(context, empty)
     reference = files.load_npz(out / "reference.npz", ("mu", "sigma"))
     assert reference["sigma"].shape == (len(reference["mu"]),) * 2
+    assert file_schemas.check_all(out) == {"digits", "captions"}
     assert not list(tmp_path.glob(".d*"))
 
 

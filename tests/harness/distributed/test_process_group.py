@@ -20,7 +20,7 @@ from harness.distributed import process_group
 from harness.distributed.gradient_sum import Fold, fold
 from harness.distributed.process_group import World, micro_batches
 from harness.runs import checkpoints
-from tests import command
+from tests import command, file_schemas
 from tests.command import assert_one_line_error, harness
 from tests.fixtures import write_tiny_config
 
@@ -118,6 +118,7 @@ def test_each_ranks_figures_are_told(train, alone):
     assert last["devices"] == 2 and last["images_per_second_per_device"] == speed / 2
     assert len(steps) == 2 and 0 < min(steps) and steps[last["slowest_rank"]] == max(steps)
     assert 0 < last["communication_share"] < 1
+    file_schemas.check_all(directory)
     last = runs.load(alone).timing()[-1]
     assert last["devices"] == 1
     assert last["images_per_second_per_device"] == last["images_per_second"]

@@ -9,6 +9,7 @@ import pytest
 from baselines import metrics, torch_peer
 from harness.doctor import acceptance, acceptance_page, examine, probe
 from harness.doctor.findings import Finding
+from tests import file_schemas
 from tests.baselines import made
 from tests.command import assert_one_line_error, harness
 
@@ -43,6 +44,7 @@ def test_the_rehearsal_meets_every_promise(rehearsed):
         "recompute leaves the bits", "memory", "memory, recompute", "step beside PyTorch's",
         "evaluation", "a sixth run passes the baseline", "500% slower is found",
     }
+    file_schemas.check(folder / "acceptance.json")
     assert not document["said"] and document["fingerprint"]["package.numpy"]
     page = (folder / "acceptance.html").read_text()
     assert "0 not met" in page and "package.paddlepaddle" in page and "http:" not in page

@@ -8,7 +8,7 @@ import pytest
 from harness.base.errors import EnvironmentFault
 from harness.data import features, identity
 from harness.preparation import check, pack
-from tests import command
+from tests import command, file_schemas
 from tests.fixtures import write_features
 
 MOMENTS, CONTEXT = (8, 8, 8), (4, 16)
@@ -183,6 +183,8 @@ def test_the_digest_is_of_the_content(directory, tmp_path):
     shutil.copytree(directory, tmp_path / "copy")
     assert check.check(tmp_path / "copy", full=True).digest == digest
     assert identity.recorded(directory) == digest
+    file_schemas.check(directory / identity.RECORD)
+    file_schemas.check(tmp_path / "packed" / "packed.json")
     path = directory / "train" / "19_1.npy"
     content = bytearray(path.read_bytes())
     content[-3] ^= 1

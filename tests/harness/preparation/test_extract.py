@@ -16,7 +16,7 @@ from harness.data import identity
 from harness.digits import dataset
 from harness.preparation import annotations, extract, images
 from models.pretrained import autoencoder, text_encoder
-from tests import command
+from tests import command, file_schemas
 
 VAE, TEXT = dataset.ASSETS / "vae", dataset.ASSETS / "text_encoder"
 TOKENIZER = dataset.ASSETS / "tokenizer"
@@ -123,6 +123,7 @@ def test_what_comes_out_is_a_data_set(photos, whole):
     assert len(split) == 64 and set(split.captions) == {2, 3}
     prompts, contexts = data.run_vis(whole, (12, 64))
     assert len(prompts) == 8 and np.array_equal(contexts[3], split.context(3, 0))
+    file_schemas.check(whole / "train" / "captions.jsonl")
     lines = (whole / "train" / "captions.jsonl").read_text().splitlines()
     assert len(lines) == sum(split.captions)
     assert json.loads(lines[0])["text"] == prompts[0]

@@ -13,6 +13,7 @@ import pytest
 from harness.base import nvml
 from harness.distributed.process_group import World
 from harness.training import machine_conditions, train
+from tests import file_schemas
 from tests.fixtures import tiny_config
 from tests.nvml_stand_in import Nvml
 
@@ -159,6 +160,7 @@ def test_a_run_on_a_throttled_card_says_so_in_its_timings(features, tmp_path, mo
     assert told and all(line["throttled_share"] == 1.0 for line in told)
     assert all(line["watts"] == 300.0 for line in told)
     assert not any("watts" in line for line in run.metrics())
+    file_schemas.check(run.timing_file)
     assert not any(thread.name == "conditions" for thread in threading.enumerate())
 
 

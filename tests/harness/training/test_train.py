@@ -12,7 +12,7 @@ from harness.base.errors import Interrupted
 from harness.runs import checkpoints
 from harness.training.step import Trainer
 from harness.training.train import Hooks, Plan, micro_batches, train
-from tests import command
+from tests import command, file_schemas
 from tests.command import assert_one_line_error, harness
 from tests.fixtures import tiny_config, write_features, write_tiny_config
 
@@ -28,6 +28,7 @@ def trained(config, features, tmp_path_factory):
     process = harness("train", config, "--data", features, "--output-dir", directory)
     assert process.returncode == 0, process.stderr
     assert process.stdout == f"{directory}\n"
+    assert file_schemas.check_all(directory) == {"run", "metrics", "timing", "manifest", "state"}
     return directory
 
 
