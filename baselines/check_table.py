@@ -11,7 +11,7 @@ from baselines.metrics import METRICS
 from baselines.verdicts import Report, Verdict
 from harness.base.wording import counted
 
-_MARK = {
+MARK = {
     "better": "🟢 better", "same": "same", "worse": "🔴 worse", "missing": "🔴 missing",
     "not comparable": "🔴 not comparable", "inconclusive": "🟡 inconclusive",
 }
@@ -100,7 +100,7 @@ def markdown(report: Report) -> str:
         "| metric | verdict | baseline | now | change | why |", "|---|---|---:|---:|---:|---|",
     ]
     for verdict in report.verdicts:
-        mark = _MARK[verdict.verdict] if verdict.gates else verdict.verdict
+        mark = MARK[verdict.verdict] if verdict.gates else verdict.verdict
         cells = (verdict.metric, mark, figure(verdict.metric, verdict.baseline),
                  figure(verdict.metric, verdict.value), change(verdict), verdict.reason)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

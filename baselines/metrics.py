@@ -113,10 +113,18 @@ def measure(run: runs.Run, step: int) -> Measured:
     return Measured(run, step, values, _bits(run, step, curve))
 
 
+def light_values(run: runs.Run, step: int) -> dict[str, Value]:
+    """`measure`'s values of a copy without checkpoints."""
+    return training_values(run, step, light=True) | _quality(run, step)
+
+
 def training_values(
-    run: runs.Run, step: int, curve: list[tuple[int, str]] | None = None
+    run: runs.Run, step: int, curve: list[tuple[int, str]] | None = None, *, light: bool = False
 ) -> dict[str, Value]:
-    """What the logs alone tell of `run` by `step`: speed, memory and loss."""
+    """What the logs alone tell of `run` by `step`: speed, memory and loss.
+
+    `light`: of a copy without checkpoints, as the nightly history keeps them.
+    """
     lines = [line for line in run.timing() if line["step"] <= step]
     values: dict[str, Value] = {}
     if (found := throughput(lines, run.info["config"]["train"]["global_batch_size"])) is not None:
@@ -127,7 +135,7 @@ def training_values(
             values[key] = Value(float(max(peaks)))
     curve = _loss_curve(run, step) if curve is None else curve
     # A run that was stopped before has a loss that was still falling, not a worse one.
-    if curve and max(run.checkpoint_steps(), default=0) >= step:
+    if curve and (light or max(run.checkpoint_steps(), default=0) >= step):
         tail = [float.fromhex(text) for _, text in curve[-max(1, len(curve) // 4):]]
         values["train_loss"] = Value(math.fsum(tail) / len(tail))
     return values

@@ -3,7 +3,8 @@
 For every config of the matrix: short runs of fixed steps, one evaluation, the gate against a
 recorded baseline. Left behind in OUT: `report/` (harness report, with the earlier nights),
 `junit/CONFIG.xml`, `checks/CONFIG.json` and `.md`, `records/` (this night as a candidate for
-a baseline), and in the history a light copy of every run (run.json, logs, results).
+a baseline), and in the history, under the runner's name, a light copy of every run (run.json, logs,
+results) and the checks, with `night.json`: of which `harness history build` makes pages.
 
 --smoke goes the whole way on a CPU with the digits configs. Having no earlier night it makes
 its own baseline from runs that take turns with those that are checked against it, so that a
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import click
 
+from harness import files
 from harness.base import fingerprint
 from harness.cells import run_cells as cells
 from harness.cells.run_cells import Cell
@@ -50,6 +52,7 @@ class Night:
     until: int
     evaluation: tuple[str, ...]  # options of `harness eval`
     smoke: bool
+    link: str | None = None  # where people find this night's report; None: where it lies
 
     def name(self, config: str) -> str:
         """The baseline's name: a machine of its own for each runner."""
@@ -70,9 +73,10 @@ class Night:
 @click.option("--runner", default="gpu", show_default=True, help="Ends the baselines' names.")
 @click.option("--configs", help="Comma-separated.  [default: the matrix]")
 @click.option("--until", type=click.IntRange(min=1), help="Steps a run.  [default: 300; smoke: 20]")
+@click.option("--link", help="An address of this night's report, for the history's pages.")
 def main(
     smoke: bool, out: Path | None, history: Path, data: Path | None, baselines: Path, runner: str,
-    configs: str | None, until: int | None,
+    configs: str | None, until: int | None, link: str | None,
 ) -> None:
     """Run a night's benchmark; exit 3 if a gate failed, 5 if a step could not be run."""
     today = datetime.date.today().isoformat()
@@ -86,7 +90,7 @@ def main(
         runner="smoke" if smoke else runner, until=until or (20 if smoke else 300),
         evaluation=("--protocol", "digits-ddim20-200", "--n-samples", "50") if smoke
         else ("--n-samples", "1000"),
-        smoke=smoke,
+        smoke=smoke, link=link,
     )
     if smoke and not night.data.is_dir():
         _harness("data", "digits", night.data)
@@ -203,14 +207,27 @@ def _check(night: Night, config: str, runs: Sequence[Path]) -> subprocess.Comple
 
 
 def keep(night: Night, today: str) -> None:
-    """Light copies (no weights, no images) for the history, a night's folder at a time."""
+    """Light copies (no weights, no images) for the history, a night's folder at a time.
+
+    Below it, a folder for each runner: several may keep one history.
+    """
+    folder = night.history / today / night.runner
     for run_json in sorted((night.out / "runs").glob("*/run.json")):
         source = run_json.parent
         for pattern in KEPT:
             for path in source.glob(pattern):
-                target = night.history / today / source.name / path.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+                _copy(path, folder / source.name / path.relative_to(source))
+    for path in night.out.glob("checks/*.json"):
+        _copy(path, folder / "checks" / path.name)
+    report = night.link or os.path.relpath(night.out / "report" / "report.html", night.history)
+    (folder / "figures.json").unlink(missing_ok=True)  # of before this night was gone on with
+    files.atomic_write_json(
+        folder / "night.json", {"schema": 1, "runner": night.runner, "report": report})
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
 
 
 def _report(night: Night) -> None:

@@ -4,7 +4,7 @@
 (test_tipc/docs/benchmark_train.md of its model repositories). `bmf`: Bencher Metric Format. `gha`:
 what github-action-benchmark calls customBiggerIsBetter and customSmallerIsBetter: it takes one of
 the two a call. `junit`: a suite a config, a case a metric. `openmetrics`: a file for
-node_exporter's textfile collector.
+node_exporter's textfile collector. Of a check alone, `markdown-pr`: a comment for a pull request.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from baselines import junit, metrics
+from baselines import check_table, junit, metrics
 from baselines.metrics import METRICS
+from baselines.verdicts import Report, Verdict
 from harness import runs
 from harness.base import locked_stacks
+from harness.base.wording import counted
+from reports.output.markdown import escape
 
 FORMATS = ("tipc", "bmf", "gha-bigger", "gha-smaller", "openmetrics", "junit")
+CHECK_FORMATS = (*FORMATS, "markdown-pr")
+_OUTCOME = {"passed": "✅ passed", "failed": "🔴 failed", "inconclusive": "🟡 inconclusive"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,63 @@ def document(found: Sequence[runs.Run], form: str) -> str:
                          for key, one in group.figures.items()} for group in made}).decode()
     value: Any = bmf(made) if form == "bmf" else gha(made, bigger=form == "gha-bigger")
     return json.dumps(value, indent=2) + "\n"
+
+
+def of_check(report: Report, found: Sequence[runs.Run], form: str) -> str:
+    """A check of the runs `found` in one of CHECK_FORMATS, with a newline at its end."""
+    if form == "junit":
+        return junit.document([report]).decode()
+    return markdown_pr(report, found[0]) if form == "markdown-pr" else document(found, form)
+
+
+def markdown_pr(report: Report, first: runs.Run) -> str:
+    """A comment for a pull request: what is not the same, then, folded, what is.
+
+    Its first line, which is not shown, is the same for every check of a baseline: by it a job finds
+    the comment of before and replaces it.
+    """
+    baseline, stack = report.baseline, first.info["fingerprint"]
+    same = [one for one in report.verdicts if one.verdict == "same"]
+    other = [one for one in report.verdicts if one.verdict != "same"]
+    commit = (first.info.get("commit") or "an unknown commit")[:10]
+    lines = [
+        f"<!-- harness check {baseline.name} -->",
+        f"### {_OUTCOME[report.outcome]}: `{baseline.name}`", "",
+        f"{counted(len(report.runs), 'run')} of {_text(commit)} to step {baseline.step:,}, "
+        f"{_text(locked_stacks.label(stack))} on {_text(str(stack.get('device')))}, against "
+        f"{counted(len(baseline.content['runs']), 'run')} of the baseline.", "",
+    ]
+    lines += _verdicts(other)
+    if same:
+        lines += ["<details>", f"<summary>{counted(len(same), 'metric')} the same</summary>", "",
+                  *_verdicts(same), "</details>", ""]
+    if report.outcome == "inconclusive":
+        lines += ["The machine was too noisy or not its own: run again, and check all the runs "
+                  "together.", ""]
+    if command := check_table.rerecord(report):
+        lines += [f"To make this the baseline: `{command}`", ""]
+    return "\n".join(lines)
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> list[str]:
+    if not verdicts:
+        return []
+    rows = []
+    for one in verdicts:
+        mark = check_table.MARK[one.verdict] if one.gates else f"{one.verdict} (not gated on)"
+        p = "" if one.p is None else f"{one.p:.2g}"
+        figures = [check_table.figure(one.metric, value) for value in (one.baseline, one.value)]
+        rows.append((one.metric, mark, *figures, check_table.change(one), p, one.reason))
+    return [
+        "| metric | verdict | baseline | now | change | p | why |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+        *("| " + " | ".join(map(_text, row)) + " |" for row in rows), "",
+    ]
+
+
+def _text(text: str) -> str:
+    """Shown as it is, and nobody is called by it."""
+    return escape(text).replace("@", "&#64;")
 
 
 def tipc(group: Group) -> dict[str, Any]:

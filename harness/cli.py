@@ -24,6 +24,7 @@ COMMANDS = {
     "export": ("harness.commands.export", "Write a run as a ppdiffusers pipeline's folder."),
     "sample": ("harness.commands.sample", "Images of your own prompts, from a run or a pipeline."),
     "check": ("harness.commands.check", "The gate: runs against a recorded baseline."),
+    "history": ("harness.commands.history", "Pages over all nights of all runners; notes."),
     "baseline": ("harness.commands.baseline", "Record and compare baselines."),
     "ab": ("harness.commands.ab", "One config under two stacks or settings, in turns."),
     "study": ("harness.commands.study", "Many runs from one file: a paper's table."),

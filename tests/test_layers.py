@@ -28,6 +28,7 @@ LAYERS = (
     "reports.reading", "reports.tables", "reports.output", "reports",
     "harness.plan",
     "baselines",
+    "harness.history",
     "harness.studies",
     "harness.doctor",
     "harness.commands",

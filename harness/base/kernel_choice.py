@@ -45,6 +45,12 @@ def choose(
             os.environ[_VARIABLES[name]] = value
 
 
+def label(fingerprint: Mapping[str, str]) -> str:
+    """What a fingerprint says of both: `fused`, `paddle` or `paddle, static`."""
+    static = fingerprint["execution"] == "static"
+    return str(fingerprint["kernels"]) + (", static" if static else "")
+
+
 def asked() -> dict[str, str]:
     """What was chosen, by name; what was left to the default is not in it."""
     found = {name: _exported(name) for name in _VARIABLES}

@@ -25,7 +25,7 @@ from harness.commands.options import directory_option, file_option, format_optio
     help="Compare nothing unless runs and baseline are of these kernels.  [default: of the same]",
 )
 @json_option
-@format_option
+@format_option("markdown-pr")
 @file_option("--junit", help="Write the verdicts as JUnit XML.")
 @click.option("--github", is_flag=True, help="Write a step summary and annotations for GitHub.")
 def command(
@@ -45,10 +45,8 @@ def command(
     baseline = record.load(name, folder=folder or record.FOLDER)
     found = runs.find(runs_)
     report = gate.check(found, baseline, require_bits=require_bits, kernels=kernels)
-    if form == "junit":
-        click.echo(junit_output.document([report]), nl=False)
-    elif form is not None:
-        click.echo(result_formats.document(found, form), nl=False)
+    if form is not None:
+        click.echo(result_formats.of_check(report, found, form), nl=False)
     elif as_json:
         click.echo(json.dumps(check_table.document(report), indent=2))
     else:

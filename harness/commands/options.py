@@ -36,13 +36,16 @@ execution_option = click.option(
     "--execution", type=click.Choice(kernel_choice.CHOICES["execution"]),
     help="static: as a graph, by paddle.jit.to_static and paddle's kernels.  [default: eager]",
 )
-# Forms that other tools read: baselines.result_formats.FORMATS, which a test holds equal.
-format_option = click.option(
-    "--format", "form", type=click.Choice(
-        ["tipc", "bmf", "gha-bigger", "gha-smaller", "openmetrics", "junit"]),
-    help="Print the runs' figures in the form of another tool, and nothing else.",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def format_option(*more: str):
+    """--format of another tool: baselines.result_formats.FORMATS (a test holds them equal)."""
+    forms = ["tipc", "bmf", "gha-bigger", "gha-smaller", "openmetrics", "junit", *more]
+    return click.option(
+        "--format", "form", type=click.Choice(forms),
+        help="Print the runs' figures in the form of another tool, and nothing else.",
+    )
 
 
 def directory_option(*names: str, **settings):

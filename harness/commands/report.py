@@ -24,7 +24,7 @@ from harness.commands.options import directory_option, format_option
     "--price", type=click.FloatRange(0, 1e6), metavar="USD",
     help="Of one device for one hour: adds projected cost.",
 )
-@format_option
+@format_option()
 @directory_option("--history", help="Earlier nights, one folder each: draws figures over nights.")
 def command(
     runs: tuple[Path, ...], output_dir: Path, reference: str | None, price: float | None,

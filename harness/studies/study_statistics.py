@@ -94,13 +94,13 @@ class Judgement:
 
 def summary(values: Sequence[float]) -> Summary:
     """Mean and Student's t interval of at least one value."""
-    return _aroundfmean(values, LEVEL, 0.0)
+    return _around_mean(values, LEVEL, 0.0)
 
 
 def prediction(values: Sequence[float], *, figures: int = 1) -> Summary:
     """The interval that one more value of the same kind falls into, with probability LEVEL for
     all of so many `figures` together (Bonferroni)."""
-    return _aroundfmean(values, 1 - (1 - LEVEL) / figures, 1.0)
+    return _around_mean(values, 1 - (1 - LEVEL) / figures, 1.0)
 
 
 def compare(
@@ -178,7 +178,7 @@ def _error(spreads: Sequence[float], sizes: Sequence[int]) -> tuple[float, float
     return math.sqrt(sum(parts)), degrees
 
 
-def _aroundfmean(values: Sequence[float], level: float, more: float) -> Summary:
+def _around_mean(values: Sequence[float], level: float, more: float) -> Summary:
     n, mean = len(values), fmean(values)
     if n < 2:
         return Summary(n, mean, math.nan, math.nan)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import files, runs
+from harness import configs, files, runs
 from harness.base.errors import DataError
 from harness.base.wording import shown
 from reports.reading import fast_lines
@@ -101,7 +101,7 @@ class Record:
     @cached_property
     def flat_config(self) -> dict[str, Any]:
         """`section.key` -> value of the config."""
-        return flat(self.config)
+        return configs.flat(self.config)
 
 
 def read(which: RunLike | Iterable[RunLike] | None = None) -> list[Record]:
@@ -122,17 +122,6 @@ def read(which: RunLike | Iterable[RunLike] | None = None) -> list[Record]:
             names, opened, logs[::2], logs[1::2], strict=True
         )
     ]
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`section.key` -> value of nested mappings."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
 
 
 def _open(which: RunLike | Iterable[RunLike] | None) -> list[runs.Run]:

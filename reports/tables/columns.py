@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.base import locked_stacks
+from harness.base import kernel_choice, locked_stacks
 from reports.reading import figure_protocols
 from reports.reading.run_records import Figure, Record
 from reports.tables import flops, gpu_peaks
@@ -188,8 +188,7 @@ def scaling(records: list[Record]) -> list[float]:
 
 def kernels(record: Record) -> str:
     """`fused`, `paddle` or `paddle, static`."""
-    found = record.fingerprint
-    return str(found["kernels"]) + (", static" if found["execution"] == "static" else "")
+    return kernel_choice.label(record.fingerprint)
 
 
 def step_times(record: Record) -> tuple[float, float]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness import configs
 from harness.base import kernel_choice
 from reports.reading import figure_protocols
-from reports.reading.run_records import Record, flat
+from reports.reading.run_records import Record
 from reports.tables.columns import Column, last_figure
 
 # Conditions per group of figures: keys of the fingerprint, then of the config.
@@ -68,7 +69,7 @@ def data_identity(record: Record) -> dict[str, Any]:
     """What run.json says of the training data, less where it lay."""
     data = record.run.info.get("data")
     return {
-        key: value for key, value in flat(data if isinstance(data, dict) else {}).items()
+        key: value for key, value in configs.flat(data if isinstance(data, dict) else {}).items()
         if key.rpartition(".")[2] not in ("path", "directory", "root")
     }  # fmt: skip
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import files
+from harness import configs, files
 from reports.reading import figure_protocols
-from reports.reading.run_records import Record, flat
+from reports.reading.run_records import Record
 from reports.tables import comparability
 from reports.tables.columns import BASE, Column, last_figure, quality_columns, scaling, summarise
 
@@ -123,7 +123,7 @@ def protocol_entries(records: list[Record]) -> pd.DataFrame:
     found = {f.protocol.digest: f.protocol for record in records for f in record.figures}
     names = figure_protocols.labels(found.values())
     content = {
-        names[digest]: flat({"n_samples": p.n_samples, "digest": digest, **p.values})
+        names[digest]: configs.flat({"n_samples": p.n_samples, "digest": digest, **p.values})
         for digest, p in found.items()
     }
     return _side_by_side(content, "entry")
@@ -135,7 +135,7 @@ def differences(records: list[Record]) -> pd.DataFrame:
     for record in records:
         info = record.run.info
         config = {key: value for key, value in record.config.items() if key != "description"}
-        content[record.label] = flat({
+        content[record.label] = configs.flat({
             "config": config, "fingerprint": record.fingerprint, "seed": record.run.seed,
             "data": comparability.data_identity(record), "commit": info.get("commit"),
             "digest": info["digest"],

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from baselines import nightly, record
+from harness.commands import history
+from harness.history import kept_nights
 from tests.baselines import made
 from tests.command import ROOT, environment
 
@@ -81,8 +85,11 @@ def test_without_a_baseline_the_night_fails_but_leaves_a_candidate(tmp_path, mon
     monkeypatch.setattr(nightly, "_report", lambda night: None)
     assert nightly.run(night_in(tmp_path), "2026-11-22") == 3
     assert record.load("small-r", folder=tmp_path / "records").content["config"] == "small"
-    kept = sorted(path.name for path in (tmp_path / "history/2026-11-22/small-0").iterdir())
+    folder = tmp_path / "history/2026-11-22/r"
+    kept = sorted(path.name for path in (folder / "small-0").iterdir())
     assert kept == ["eval", "metrics.jsonl", "run.json", "timing.jsonl"]
+    assert json.loads((folder / "night.json").read_text()) == {
+        "schema": 1, "runner": "r", "report": "../report/report.html"}
 
 
 def test_runs_of_another_commit_are_not_taken_for_this_night_s(tmp_path, monkeypatch, capsys):
@@ -108,8 +115,26 @@ def test_the_workflow_runs_the_script_that_is_tested_here():
     assert "make nightly DEVICE=gpu" in text
     options = {option for parameter in nightly.main.params for option in parameter.opts}
     used = {word.strip('"') for word in text.split() if word.strip('"').startswith("--")}
-    assert used - {"--configs"} <= options
+    assert used - {"--configs"} <= options and "--link" in used
     assert "-m baselines.nightly $(NIGHTLY)" in (ROOT / "Makefile").read_text()
+
+
+def test_the_workflow_publishes_the_pages_that_the_harness_builds():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/nightly-gpu.yml").read_text())["jobs"]
+    steps = {step.get("name") or step.get("uses"): step for step in jobs["benchmark"]["steps"]}
+    program, *arguments = shlex.split(steps["Pages of all nights"]["run"])
+    assert program == ".venv/bin/harness" and arguments[:2] == ["history", "build"]
+    taken = history.command.commands["build"].make_context("build", arguments[2:]).params
+    assert str(taken["output_dir"]) == steps["actions/upload-pages-artifact@v3"]["with"]["path"]
+    assert str(taken["history"]) == "$HARNESS_HISTORY" in (
+        "$" + name for name in jobs["benchmark"]["env"])
+    publish = jobs["publish"]
+    assert publish["needs"] == "benchmark" and publish["steps"][0]["uses"].startswith(
+        "actions/deploy-pages@")
+    assert publish["permissions"] == {"pages": "write", "id-token": "write"}
+    conditions = {publish["if"], *(steps[name]["if"] for name in (
+        "Pages of all nights", "actions/upload-pages-artifact@v3"))}
+    assert conditions == {"always() && vars.HARNESS_PAGES == 'on'"}
 
 
 @pytest.mark.timeout(1800)
@@ -144,5 +169,12 @@ def test_the_whole_way_on_a_cpu(tmp_path, configs, options):
         assert json.loads(path.read_text())["fingerprint"]["kernels"] == "paddle"
     report = tmp_path / "out/report/report.html"
     assert report.stat().st_size > 10_000 and process.stdout.endswith(f"{report}\n")
-    nights = list((tmp_path / "out/history").iterdir())
-    assert len(nights) == 1 and len(list(nights[0].iterdir())) == 10 * len(configs)
+    (night,) = (tmp_path / "out/history").iterdir()
+    assert len(list(night.glob("smoke/*/run.json"))) == 10 * len(configs)
+    (kept,) = kept_nights.read(night.parent)
+    assert kept.runner == "smoke" and kept.report == "../report/report.html"
+    assert [cell["config"] for cell in kept.cells] == list(configs)
+    for cell in kept.cells:
+        told = cell["metrics"]
+        assert len(told["throughput"]["values"]) == 10 and told["throughput"]["verdict"]
+        assert told["ema_bits"]["verdict"] == "same" and len(told) == 9

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
-from baselines import metrics, record, result_formats
+from baselines import gate, metrics, record, result_formats
 from harness.base import progress
 from harness.commands.options import format_option
 from tests import fixtures
@@ -58,8 +58,10 @@ def values(found):
 
 
 def test_the_option_has_the_forms():
-    assert tuple(format_option(lambda: None).__click_params__[0].type.choices) \
-        == result_formats.FORMATS
+    for more, forms in (((), result_formats.FORMATS),
+                        (("markdown-pr",), result_formats.CHECK_FORMATS)):
+        (option,) = format_option(*more)(lambda: None).__click_params__
+        assert tuple(option.type.choices) == forms
 
 
 def test_tipc_is_a_line_of_what_the_robots_parse(found):
@@ -136,6 +138,37 @@ def test_junit_is_read_back(found):
         key: f"{value:.6g}" for key, value in values(found).items()}
 
 
+def test_a_comment_begins_with_what_is_not_the_same(found, tmp_path):
+    baseline = record.record(found, "small-r")
+    slow = made.several(tmp_path, "slow", speeds=[80.0, 80.1, 79.9, 80.2, 79.8],
+                        device="a | <b>@card</b>")
+    cases = {"✅ passed": found, "🔴 failed": slow}
+    for outcome, runs in cases.items():
+        report = gate.check(runs, baseline)
+        text = result_formats.of_check(report, runs, "markdown-pr")
+        marker, heading, *rest = text.splitlines()
+        assert marker == "<!-- harness check small-r -->"
+        assert heading == f"### {outcome}: `small-r`" and text.endswith("\n")
+        assert rest[1].startswith("5 runs of dddddddddd to step 200, paddle2.6 on ")
+        shown, _, folded = text.partition("<details>")
+        differing = [one.metric for one in report.verdicts if one.verdict != "same"]
+        assert all(f"| {key.replace('_', chr(92) + '_')} |" in shown for key in differing)
+        assert text.count("\n| ") == len(report.verdicts) + 2 * (1 + bool(differing))
+        table = [line for line in text.splitlines() if line.startswith("|")]
+        assert len({line.count("|") - line.count("\\|") for line in table}) == 1
+        assert "train\\_loss" in folded and folded.count("</details>") == 1
+    assert "a \\| &lt;b&gt;&#64;card&lt;/b&gt;" in text
+
+
+def test_a_comment_says_what_to_do_next(found, tmp_path):
+    baseline = record.record(found, "small-r")
+    fast = made.several(tmp_path, "fast", speeds=[130.0, 130.1, 129.9, 130.2, 129.8])
+    noisy = made.several(tmp_path, "noisy", speeds=(70, 120, 95, 60, 110))
+    for runs, said in ((fast, "To make this the baseline: `harness baseline record "),
+                       (noisy, "run again, and check all the runs together")):
+        assert said in result_formats.of_check(gate.check(runs, baseline), runs, "markdown-pr")
+
+
 def test_runs_of_one_name_that_are_not_alike_are_told_apart(found, tmp_path):
     other = made.run(tmp_path / "other", speed=50.0)
     made.edit_json(other.directory / "run.json", digest="0" * 64)
@@ -173,3 +206,6 @@ def test_both_commands_print_it(found, tmp_path):
     assert done.returncode == 0, done.stderr
     (suite,) = junitparser.JUnitXml.fromstring(done.stdout.encode())
     assert suite.name == "gate small-r" and suite.failures == 0 and len(suite) > 3
+    done = harness("check", *directories, "--baseline", "small-r", "--dir", tmp_path,
+                   "--format", "markdown-pr")
+    assert done.returncode == 0 and "### ✅ passed" in done.stdout

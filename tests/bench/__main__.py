@@ -28,7 +28,7 @@ from tests.bench.options import Options
 SCHEMA = 1
 PARTS = (
     "step", "sampling", "overhead", "frechet", "inception", "loading", "checkpoint", "report",
-    "memory", "planning", "startup", "studies", "reduction", "growth", "endtoend",
+    "history", "memory", "planning", "startup", "studies", "reduction", "growth", "endtoend",
 )
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "torch", "numpy")
 DOCTOR = ("paddle", "gpu", "cuda library")  # findings that a GPU's figures depend on

@@ -25,6 +25,22 @@ def test_one_level_has_few_false_changes_and_a_step_is_found_in_its_place():
     assert found >= 45
 
 
+def test_permutations_that_are_not_drawn_would_have_said_the_same():
+    rng = np.random.default_rng(5)
+    for n in (9, 40, 300):
+        for step in (1.0, 1.01, 1.02, 1.2):
+            values = 100 + rng.standard_normal(n)
+            values[n // 2:] *= step
+            gain = changepoints._best(values[None, :])[1][0]
+            drawn = np.random.default_rng(n).permuted(np.tile(values, (999, 1)), axis=1)
+            reached = (changepoints._best(drawn)[1] >= gain * (1 - 1e-9)).sum()
+            said = changepoints._by_chance(values, gain, np.random.default_rng(n))
+            if reached < 10:
+                assert said == (1 + reached) / 1000
+            else:
+                assert 0.01 < said <= (1 + reached) / 1000
+
+
 def test_two_steps_are_two_changes_with_their_levels():
     values = np.repeat([10.0, 12.0, 9.0], 8) + np.tile([0.1, -0.1], 12)
     first, second = changepoints.find(values)
