@@ -241,6 +241,8 @@ def test_each_image_is_decoded_once_and_seen_once_by_every_network(
             assert np.isfinite(metrics[f"{figure}_{name}"]) and figure in metrics
     assert metrics["cmmd_unofficial_weights"] > 0 and metrics["fd_digits"] > 0
 
+    assert file_schemas.faults("result", result) == []
+
     # What the harness learns later comes from the features that were kept.
     path = judged_thrice.directory / "result.json"
     earlier = json.loads(path.read_text())

@@ -54,6 +54,7 @@ def test_another_network_s_statistics_and_distances(pictures, tmp_path):
     )
     assert made.returncode == 0, made.stderr
     told = json.loads((tmp_path / "a.npz.json").read_text())["features"]
+    file_schemas.check(tmp_path / "a.npz.json", "statistics")
     assert told["network"].startswith("CLIP") and "bicubic" in told["preprocessing"]
     process = harness("fid", pictures / "a", pictures / "b", "--json", *asked)
     found = json.loads(process.stdout)
