@@ -14,6 +14,8 @@ from harness import data, files
 from harness.base import seeds
 from harness.base.errors import DataError
 
+SHOWN = 8  # images that are set side by side
+
 
 @dataclass(frozen=True)
 class CaptionList:
@@ -35,6 +37,11 @@ class CaptionList:
     def contexts(self, first: int, last: int) -> np.ndarray:
         """Text features of samples first..last-1, float32 [n, T, D]."""
         return np.stack([self.split.context(int(i), int(k)) for i, k in self.pairs[first:last]])
+
+    def first_prompts(self) -> list[str]:
+        """What the first few samples are of, for people who look at them side by side."""
+        texts = self.texts or [f"sample {j}" for j in range(len(self))]
+        return texts[:SHOWN]
 
     def digest(self) -> str:
         """SHA-256 of the list of (image, caption) in order."""

@@ -15,6 +15,8 @@ from typing import Any
 
 from harness.base.errors import UsageError
 
+# Feature networks that a protocol may ask for beside its own, in the order that they are named in.
+ALSO = ("dinov2", "clip")
 # Of the official code's images: (x + 1) / 2 clipped to [0, 1], then torchvision.save_image's
 # mul(255).add(0.5).clamp(0, 255).to(uint8).
 QUANTISATION = "uint8(clip((x + 1) / 2, 0, 1) * 255 + 0.5)"
@@ -46,6 +48,11 @@ def _check(p: Protocol) -> None:
             f"protocol {p.name}: nothing is merged around the MLP without a token merging ratio",
             remedy="give --tome RATIO with --tome-mlp",
         )
+    if tuple(n for n in ALSO if n in p.also) != p.also:
+        raise UsageError(
+            f"protocol {p.name}: {', '.join(map(str, p.also))} are not some of {', '.join(ALSO)}, "
+            "each once and in this order"
+        )
     if p.seed < 0 or p.caption_seed < 0:
         raise UsageError(f"protocol {p.name}: seeds are not negative")
 
@@ -58,7 +65,8 @@ class Protocol:
     uncond + g (cond - uncond): 2.0 here is the official code's `scale=1`. `eta` is DDIM's.
     `loss_images` (but no more than `n_samples`) is over how many val images the validation loss is.
     `tome` is the ratio of image tokens merged around attention, with `tome_mlp` around the MLP too.
-    With `clip` the CLIP score is measured as well.
+    With `clip` the CLIP score is measured as well. The same images go through the networks of
+    `also` too, each with figures of its own.
     """
 
     name: str
@@ -75,6 +83,7 @@ class Protocol:
     tome: float = 0.0
     tome_mlp: bool = False
     clip: bool = False
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -103,6 +112,7 @@ _SHORT = {
     "features": "", "n_samples": "n", "sampler": "", "num_inference_steps": "steps",
     "eta": "eta", "guidance_scale": "g", "dtype": "", "seed": "s", "caption_seed": "captions",
     "loss_images": "loss", "tome": "tome", "tome_mlp": "mlp", "clip": "clip",
+    "also": "also-",
 }
 
 
@@ -136,6 +146,17 @@ def reseeded(protocol: Protocol, seed: int) -> Protocol:
     return dataclasses.replace(protocol, name=f"{protocol.name}+s{seed}", seed=seed)
 
 
+def resized(protocol: Protocol, n_samples: int) -> Protocol:
+    """The same protocol for another N, under the name that `get` would give it."""
+    fields = {**dataclasses.asdict(protocol), "n_samples": n_samples}
+    return get(fields.pop("name").partition("+")[0], **fields)
+
+
+def network_calls(protocol: Protocol) -> int:
+    """How often the network is asked about one image: twice a step, once where g = 1."""
+    return protocol.num_inference_steps * (1 if protocol.guidance_scale == 1.0 else 2)
+
+
 def is_pinned(protocol: Protocol) -> bool:
     """Whether this is, in every field, the protocol that its name says."""
     return PROTOCOLS.get(protocol.name) == protocol
@@ -144,26 +165,43 @@ def is_pinned(protocol: Protocol) -> bool:
 def describe(
     protocol: Protocol, *, captions: dict[str, Any], features: dict[str, Any],
     reference: dict[str, Any], latent_scale: float, vae_sha256: str | None,
-    clip: dict[str, Any] | None = None,
+    clip: dict[str, Any] | None = None, also: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Everything that a figure made by `protocol` depends on, as plain JSON values."""
+    """Everything that a figure made by `protocol` depends on, as plain JSON values.
+
+    `also`: for each further network what is said of its features and of its reference.
+    """
     fields = dataclasses.asdict(protocol)
     if not protocol.tome:  # without it, figures are what they were before it could be chosen
         del fields["tome"], fields["tome_mlp"]
     if not protocol.clip:
         del fields["clip"]
+    del fields["also"]
     return {
         **fields,
         "features": features,
         "captions": captions,
         "reference": reference,
         **({"clip": clip} if clip else {}),
+        **({"also": also} if also else {}),
         "weights": "ema",
         "latent_scale": latent_scale,
         "vae_sha256": vae_sha256,
         "quantisation": QUANTISATION,
         "pinned": is_pinned(protocol),
     }
+
+
+def without_n(described: dict[str, Any]) -> dict[str, Any]:
+    """A described protocol less all that the number of its samples decides.
+
+    The captions of N samples are the first N of a longer list, so that the samples of two
+    evaluations which differ in nothing else are the same as far as both go.
+    """
+    decided = ("name", "n_samples", "pinned")
+    found = {key: value for key, value in described.items() if key not in decided}
+    captions = {k: v for k, v in described["captions"].items() if k != "sha256"}
+    return {**found, "captions": captions}
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -190,6 +228,8 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(value)
     if value is True:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -34,7 +34,7 @@ COMMANDS = {
     "data": ("harness.commands.data", "Make, get, check and pack data sets."),
     "fid": ("harness.commands.fid", "FID between two sets of images or statistics."),
     "stats": ("harness.commands.stats", "Reference statistics of a folder of images."),
-    "fetch": ("harness.commands.fetch", "Put the Inception weights in their place."),
+    "fetch": ("harness.commands.fetch", "Put a feature network's weights in their place."),
     "acceptance": ("harness.commands.acceptance", "Hold a machine with GPUs to every promise."),
     "doctor": ("harness.commands.doctor", "What this machine can run, and what it lacks."),
 }

@@ -20,6 +20,8 @@ NOT_RUN = {
     "harness data extract": "needs MS-COCO's pictures",
     "harness data pack data/coco256": "needs MS-COCO's features",
     "harness fetch inception": "downloads the Inception weights",
+    "harness fetch dinov2": "downloads DINOv2",
+    "harness eval RUN --fid --also": "needs DINOv2's and CLIP's weights",
     "harness fid": "needs the Inception weights",
     "harness stats": "needs the Inception weights",
     "harness train small": "needs MS-COCO's features",
@@ -62,6 +64,8 @@ SHORT = {
     "sample": "--steps 2",
 }
 
+SAMPLES = {"--fid", "--sweep", "--checkpoints", "--until-width", "--against"}  # of eval
+
 
 def table_commands(page):
     """Commands in the first column of a page's tables."""
@@ -97,7 +101,8 @@ def filled(line, made):
         else:
             words[at] = FILLED.get(word, word)
     # The validation loss alone takes no options of sampling.
-    short = "" if words[0] == "eval" and "--fid" not in words else SHORT.get(words[0], "")
+    loss = words[0] == "eval" and SAMPLES.isdisjoint(words)
+    short = "" if loss else SHORT.get(words[0], "")
     return [*words, *shlex.split(short)]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,96 +17,64 @@ import numpy as np
 
 from eval import captions as caption_lists
 from eval import protocols
-from eval.evaluation import model_identity, validation
-from eval.features.networks import open_network
-from eval.metrics import all_metrics, reference_statistics
-from eval.protocols import Protocol
+from eval.evaluation import judges, validation
+from eval.evaluation.evaluation_task import Parts, Task, opened
+from eval.metrics.feature_statistics import Statistics
 from eval.sampling import image_grid
 from eval.sampling.finished_blocks import STAGES, Blocks
 from eval.sampling.image_making import Finisher, Maker
 from eval.sampling.shares_of_workers import of_worker
-from harness import data, files, runs
+from harness import files, runs
 from harness.base import kernel_choice, paddle_env
 from harness.base.errors import UsageError
 from harness.base.progress import Progress, say
 from harness.base.wording import counted
 from harness.configs import Config
-from harness.distributed.process_group import World
 from harness.runs import lock
 
 
 @dataclass(frozen=True)
-class Task:
-    """What to evaluate by what, where things lie, and where the result goes.
+class Drawn:
+    """Features float32 [n, d] of an evaluation's first n samples, and what they compare with."""
 
-    `vae` defaults to DATA/vae, `reference` to the statistics found in DATA, `weights` (Inception)
-    to where pytorch-fid looks; `clip` (a CLIPModel folder) is needed where the protocol says so.
-    `world`: the processes that share the work. Each makes the blocks whose number is its rank
-    modulo their number, in a directory that all of them see; the one that leads measures.
-    """
-
-    config: Config
-    protocol: Protocol
-    data: Path
-    directory: Path
-    step: int
-    vae: Path | None = None
-    reference: Path | None = None
-    weights: Path | None = None
-    clip: Path | None = None
-    world: World = field(default_factory=World.alone)
-
-    @property
-    def batch_size(self) -> int:
-        """What the network runs at, padded; a look at few samples is not padded to a full batch."""
-        return min(self.config.eval.batch_size, self.protocol.n_samples)
-
-    @property
-    def decode_batch_size(self) -> int:
-        """What the VAE runs at, padded."""
-        return min(self.config.eval.decode_batch_size, self.batch_size)
+    features: np.ndarray
+    reference: Statistics
+    metric: str
+    prompts: list[str]  # of the first few
 
 
 def evaluate(
-    task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, model: Any = None
+    task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, model: Any = None,
+    loss: dict[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Evaluate EMA weights; returns the content of result.json (None where another process leads).
 
     `ema`: parameter name -> array; `ema_sha256`: their `checkpoints.tensors_digest`. `model`: a
-    float32 UViT that has these weights already (else one is made). A finished result of the same
-    task is returned as it is. Errors: UsageError if the directory holds another task's result,
-    DataError (data, statistics), EnvironmentFault (missing weights, VAE, data; disk full; another
-    process at the same).
+    float32 UViT that has these weights already (else one is made). `loss`: their `validation_loss`
+    where it is known (all processes: or none). A finished result of the same task is returned as
+    it is. Errors: UsageError if the directory holds another task's result, DataError (data,
+    statistics), EnvironmentFault (missing weights, VAE, data; disk full; another process at it).
     """
-    config, protocol, world = task.config, task.protocol, task.world
-    captions = open_captions(task)
-    with open_network(protocol.features, weights=task.weights, data=task.data) as network:
-        reference = reference_statistics.load(network, task.data, task.reference)
-        vae_directory = task.vae or task.data / "vae"
-        described = protocols.describe(
-            protocol, captions=captions.describe(), features=network.describe(),
-            reference=reference.describe(), latent_scale=config.diffusion.latent_scale,
-            vae_sha256=model_identity.folder_digest(vae_directory, "VAE", "--vae"),
-            clip=model_identity.clip_identity(protocol, task.clip, captions),
-        )
-        identity = {
-            "step": task.step, "ema_sha256": ema_sha256, "protocol": described,
-            "val_data": data.sampled_digest(captions.split, captions.empty_context),
-            "model": config.model.model_dump(), "diffusion": config.diffusion.model_dump(),
-        }
-        finished = _finished(task.directory, identity)
+    world = task.world
+    with opened(task, ema_sha256) as parts:
+        finished = _finished(task.directory, parts.identity)
         # As the leader sees it: others may look after it has gone on.
         if world.lead(float(finished is not None)):
-            return finished if world.leads else None
+            if finished is None or not world.leads:
+                return None
+            kept = _blocks_of(task, parts.identity)
+            path = task.directory / "result.json"
+            return judges.completed(finished, path, kept, parts.judge, parts.also)
         with _alone(task):
-            blocks = _open_blocks(task, identity)
-            model = model or make_model(config, ema)
-            _make_blocks(task, blocks, captions, network, model, vae_directory)
-            # Gathers from everybody: after it, all blocks are on disk.
-            loss = validation_loss(task, captions, model)
+            blocks = _open_blocks(task, parts.identity)
+            model = model or make_model(task.config, ema)
+            _make_blocks(task, blocks, len(blocks), parts, model)
+            if loss is None:
+                loss = validation_loss(task, parts.captions, model)
+            world.meet()  # after it, all blocks are on disk
             if not world.leads:
                 return None
-            return _conclude(task, blocks, captions, network, reference, loss, identity)
+            return _conclude(task, blocks, parts, loss)
 
 
 @contextlib.contextmanager
@@ -118,6 +86,28 @@ def _alone(task: Task) -> Iterator[None]:
     with runs.locked(task.directory):
         yield
         (task.directory / lock.NAME).unlink()  # what is finished anybody may read
+
+
+def draw(
+    task: Task, ema: Mapping[str, np.ndarray], ema_sha256: str, *, samples: int
+) -> Drawn:
+    """The first `samples` samples of an evaluation, rounded up to blocks; nothing is concluded.
+
+    They are made where they are missing, and `evaluate` of the same task goes on from there.
+    Errors as `evaluate`.
+    """
+    with opened(task, ema_sha256) as parts:
+        _finished(task.directory, parts.identity)
+        with _alone(task):
+            blocks = _open_blocks(task, parts.identity)
+            wanted = min(len(blocks), -(-samples // blocks.rows))
+            if any(blocks.load(b) is None for b in _mine(task, wanted)):
+                _make_blocks(task, blocks, wanted, parts, make_model(task.config, ema))
+            task.world.meet()
+        found = [block.features for block in blocks.all(wanted)]
+        return Drawn(np.concatenate(found), parts.judge.reference.statistics,
+                     parts.judge.network.metric,
+                     parts.captions.first_prompts())
 
 
 def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
@@ -135,16 +125,6 @@ def make_model(config: Config, ema: Mapping[str, np.ndarray]) -> Any:
     average.copy_to(model)
     model.eval()
     return model
-
-
-def open_captions(task: Task) -> caption_lists.CaptionList:
-    """The caption list of `task`; errors as in `harness.data`."""
-    model = task.config.model
-    return caption_lists.choose(
-        task.data, task.protocol.n_samples, task.protocol.caption_seed,
-        moments_shape=(2 * model.in_channels, model.sample_size, model.sample_size),
-        context_shape=(model.num_text_tokens, model.clip_dim),
-    )
 
 
 def _finished(directory: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -168,19 +148,29 @@ def _open_blocks(task: Task, identity: dict[str, Any]) -> Blocks:
     """The task's blocks; the leader makes their folder, or clears it of another task's."""
     if not task.world.leads:
         task.world.meet()
-    blocks = Blocks(
-        task.directory / "features", identity | kernel_choice.unusual(),
-        n_samples=task.protocol.n_samples, rows=task.batch_size,
-    )
+    blocks = Blocks(**_blocks_of(task, identity))
     if task.world.leads:
+        for folder in sorted(task.directory.parent.glob(f"{task.step:08d}-*/features")):
+            blocks.take_over(folder)
         task.world.meet()
     return blocks
 
 
-def _make_blocks(
-    task: Task, blocks: Blocks, captions: Any, network: Any, model: Any, vae_directory: Path
-) -> None:
-    mine = of_worker(len(blocks), task.world.rank, task.world.size)
+def _blocks_of(task: Task, identity: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "folder": task.directory / "features", "owner": identity | kernel_choice.unusual(),
+        "n_samples": task.protocol.n_samples, "rows": task.batch_size, "also": task.protocol.also,
+    }
+
+
+def _mine(task: Task, blocks: int) -> range:
+    return of_worker(blocks, task.world.rank, task.world.size)
+
+
+def _make_blocks(task: Task, blocks: Blocks, wanted: int, parts: Parts, model: Any) -> None:
+    """Make this worker's share of the first `wanted` blocks."""
+    captions, mine = parts.captions, _mine(task, wanted)
+    further = {name: one.network for name, one in parts.also.items()}
     missing = [b for b in mine if blocks.load(b) is None]
     if not missing:
         return
@@ -189,7 +179,7 @@ def _make_blocks(
     if task.world.leads:
         say(ahead(task, captions))
     maker = Maker(
-        task.config, task.protocol, captions, model, vae_directory,
+        task.config, task.protocol, captions, model, parts.vae,
         batch_size=task.batch_size, decode_batch_size=task.decode_batch_size,
     )
     scorer = None
@@ -203,7 +193,7 @@ def _make_blocks(
             sum(sizes.values()), label, start=done, unit="image", silent=not task.world.leads,
             early=True,
         ) as progress,
-        Finisher(blocks, network, captions, scorer) as finisher,
+        Finisher(blocks, parts.judge.network, captions, scorer, further) as finisher,
     ):
         for block in missing:
             images, seconds = maker.images(*blocks.span(block))
@@ -241,23 +231,16 @@ def validation_loss(
 
 
 def _conclude(
-    task: Task, blocks: Blocks, captions: Any, network: Any, reference: Any,
-    loss: dict[str, Any], identity: dict[str, Any],
+    task: Task, blocks: Blocks, parts: Parts, loss: dict[str, Any]
 ) -> dict[str, Any]:
+    captions = parts.captions
     shown, seconds, labels, scores = [], np.zeros(len(STAGES)), [], []
-
-    def features() -> Iterator[np.ndarray]:
-        for block in blocks.all():
-            shown.append(block.shown)
-            labels.append(block.labels)
-            scores.append(block.clip)
-            seconds.__iadd__(block.seconds)
-            yield block.features
-
-    measured = all_metrics.measure(
-        features, network=network, reference=reference, n_samples=task.protocol.n_samples,
-        seed=task.protocol.seed,
-    )
+    for block in blocks.all():
+        shown.append(block.shown)
+        labels.append(block.labels)
+        scores.append(block.clip)
+        seconds += block.seconds
+    measured = judges.measure(blocks, parts.judge, parts.also, seed=task.protocol.seed)
     read = np.concatenate(labels)[: len(captions)]
     accuracy = None
     if captions.labels is not None and (read >= 0).all():
@@ -267,7 +250,7 @@ def _conclude(
         metrics["clip_score"] = float(np.concatenate(scores).mean())
     result = {
         "schema": runs.RESULT_SCHEMA,
-        **identity,
+        **parts.identity,
         "n_samples": task.protocol.n_samples,
         "metrics": metrics,
         **measured,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from eval import protocols
-from eval.evaluation.evaluate import Task, evaluate, make_model, open_captions, validation_loss
+from eval.evaluation.evaluate import Drawn, draw, evaluate, make_model, validation_loss
+from eval.evaluation.evaluation_task import Task, open_captions
 from eval.protocols import Protocol
 from harness import files, runs
 from harness.base import kernel_choice
@@ -18,27 +19,23 @@ from harness.runs import checkpoints
 
 
 def evaluate_run(
-    run: runs.Run, *, protocol: Protocol, step: int | None = None, data: Path | None = None,
-    vae: Path | None = None, reference: Path | None = None, weights: Path | None = None,
-    clip: Path | None = None, repeats: int = 1, world: World | None = None,
+    run: runs.Run, *, protocol: Protocol, step: int | None = None, repeats: int = 1,
+    loss: dict[str, Any] | None = None, **places: Any,
 ) -> dict[str, Any] | None:
     """Evaluate a run's checkpoint of `step` (default: the newest); see `evaluate`.
 
+    `places`: `data` (default: the run's own), `world` and the other things of `Task`, or None.
     Returns the first result, with `run`, `protocol_name`, `directory` and, for several repeats
     (sampling seeds from the protocol's on), `repeats`: each distance's mean and spread.
     The processes of `world` share the work; None where another one leads.
     UsageError if there is no such checkpoint.
     """
     step, manifest, ema = load_ema(run, step)
-    config, world = run.config, world or World.alone()
     results = []
     for seed in range(protocol.seed, protocol.seed + repeats):
         variant = protocols.reseeded(protocol, seed)
-        task = Task(
-            config, variant, data or run.data_directory, run.evaluation(step, variant.name), step,
-            vae=vae, reference=reference, weights=weights, clip=clip, world=world,
-        )
-        if (result := evaluate(task, ema, manifest["ema_digest"])) is not None:
+        task = task_of(run, step, variant, **places)
+        if (result := evaluate(task, ema, manifest["ema_digest"], loss=loss)) is not None:
             results.append(result)
     if not results:  # another process leads, and has them
         return None
@@ -55,6 +52,27 @@ def evaluate_run(
         }
         files.atomic_write_json(Path(found["directory"]) / "repeats.json", found["repeats"])
     return found
+
+
+def task_of(
+    run: runs.Run, step: int, protocol: Protocol, *, data: Path | None = None,
+    world: World | None = None, **others: Any,
+) -> Task:
+    """The task of one evaluation of a run."""
+    directory = run.evaluation(step, protocol.name)
+    return Task(
+        run.config, protocol, data or run.data_directory, directory, step,
+        world=world or World.alone(), **others,
+    )
+
+
+def draw_of_run(
+    run: runs.Run, *, protocol: Protocol, step: int | None, samples: int, **places: Any
+) -> Drawn:
+    """The first samples of what `evaluate_run` would evaluate; see `draw`."""
+    step, manifest, ema = load_ema(run, step)
+    task = task_of(run, step, protocol, **places)
+    return draw(task, ema, manifest["ema_digest"], samples=samples)
 
 
 def _refuse_otherwise_computed(result: dict[str, Any], directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""FID between two folders or files, and statistics of a folder, by Inception features."""
+"""Distance between two folders or files, and statistics of a folder, by a network's features."""
 
 from __future__ import annotations
 
@@ -10,48 +10,62 @@ from typing import Any
 
 import numpy as np
 
-from eval.features import image_files, inception
-from eval.metrics import feature_statistics, frechet
+from eval.features import image_files, networks, torch_process
+from eval.metrics import cmmd, feature_statistics, frechet
 from harness import files
 from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress
 
+INCEPTION: tuple[str, Path | None] = ("inception", None)
 SCHEMA = 1  # of the note beside statistics
 
 
 def compare(
-    a: Path, b: Path, *, weights: Path | None = None, keep: Path | None = None
+    a: Path, b: Path, *, network: tuple[str, Path | None] = INCEPTION,
+    weights: Path | None = None, keep: Path | None = None,
 ) -> dict[str, Any]:
     """{"fid", "a", "b", "weights_sha256", "official"} of two folders of images or .npz files.
 
+    `network`: whose features, and where its weights are (Inception's: `weights`). Another one's
+    distance has the name of its metric in place of "fid"; "figures" are the names, for CLIP with
+    CMMD where both are folders.
     `keep`: a folder in which features stay, so that an interrupted call continues. Two .npz files
     need no weights (then "weights_sha256" is None). Errors: UsageError for a path that is
     neither, DataError (images, statistics), EnvironmentFault (weights missing).
     """
     kinds = [_kind(path) for path in (a, b)]
     with contextlib.ExitStack() as stack:
-        network = None
+        asked = None
         if "folder" in kinds:
-            network = stack.enter_context(inception.InceptionFeatures(weights))
-        found = []
+            asked = stack.enter_context(networks.in_torch(network[0], weights or network[1]))
+        found, embeddings = [], []
         for side, path, kind in zip("ab", (a, b), kinds, strict=True):
-            if network is None or kind == "npz":
+            if asked is None or kind == "npz":
                 found.append(feature_statistics.load(path))
-            else:
-                blocks = _features(network, path, "none", keep / side if keep else None)
-                found.append(feature_statistics.of_features(blocks))
+                continue
+            blocks = _features(asked, path, "none", keep / side if keep else None)
+            if network[0] == "clip":
+                embeddings.append(np.concatenate(list(blocks)))
+                blocks = iter(embeddings[-1:])
+            found.append(feature_statistics.of_features(blocks))
+    figures = {"fid": frechet.distance(*found)}
+    if network[0] != "inception":
+        figures = {f"fd_{network[0]}": figures["fid"]}
+        if len(embeddings) == 2:
+            figures["cmmd"] = cmmd.cmmd(*embeddings)
     return {
-        "fid": frechet.distance(*found),
+        **figures, **({} if "fid" in figures else {"figures": list(figures)}),
         "a": str(a), "b": str(b),
         "n": [one.count for one in found],
-        "weights_sha256": network.sha256 if network else None,
-        "official": network.official if network else True,
+        "weights_sha256": asked.sha256 if asked else None,
+        "official": asked.official if asked else True,
     }
 
 
 def write_statistics(
     folder: Path, output: Path, *, preparation: str, with_features: bool = False,
-    weights: Path | None = None, keep: Path | None = None,
+    network: tuple[str, Path | None] = INCEPTION, weights: Path | None = None,
+    keep: Path | None = None,
 ) -> None:
     """Write `output` (.npz: mu, sigma, and features if asked for) and OUTPUT.json beside it.
 
@@ -64,11 +78,11 @@ def write_statistics(
         raise UsageError(f"{folder} is not a folder of images")
     image_files.listing(folder)  # an empty folder is said before the weights are asked for
     blocks_folder = keep or output.with_name(output.name + ".features")
-    with inception.InceptionFeatures(weights) as network:
+    with networks.in_torch(network[0], weights or network[1]) as asked:
         stored: list[np.ndarray] = []
 
         def blocks() -> Iterator[np.ndarray]:
-            for block in _features(network, folder, preparation, blocks_folder):
+            for block in _features(asked, folder, preparation, blocks_folder):
                 if with_features:
                     stored.append(block)
                 yield block
@@ -76,7 +90,7 @@ def write_statistics(
         found = feature_statistics.of_features(blocks())
         made = {
             "schema": SCHEMA, "images": str(folder), "count": found.count,
-            "preparation": preparation, "features": network.describe(),
+            "preparation": preparation, "features": asked.describe(),
         }
     files.atomic_write_json(output.with_name(output.name + ".json"), made)
     feature_statistics.save(output, found, features=np.concatenate(stored) if stored else None)
@@ -85,12 +99,12 @@ def write_statistics(
 
 
 def _features(
-    network: inception.InceptionFeatures, folder: Path, preparation: str, keep: Path | None
+    network: torch_process.TorchFeatures, folder: Path, preparation: str, keep: Path | None
 ) -> Iterator[np.ndarray]:
     def progress(count: int) -> Progress:
         return Progress(count, f"features of {folder}", unit="image")
 
-    return inception.features_of_folder(
+    return torch_process.features_of_folder(
         network, folder, preparation=preparation, keep=keep, progress=progress
     )
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from eval.features.vision_transformers import CLIP_MEAN, CLIP_STD
 from harness.base.errors import DataError
 from models.pretrained import model_folder, text_encoder
 
-# OpenAI's, in RGB: what every published CLIP was trained with.
-MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+MEAN, STD = np.array(CLIP_MEAN, np.float32), np.array(CLIP_STD, np.float32)
 
 
 class ClipScore:

@@ -1,4 +1,4 @@
-"""All figures of one set of samples: Frechet distance, its interval, KID, precision, recall."""
+"""All figures of one set of samples: Frechet distance, its interval, and what needs neighbours."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics import frechet, intervals, kid, precision_recall
+from eval.metrics import cmmd, density_coverage, frechet, intervals, kid, precision_recall
 from eval.metrics.feature_statistics import Accumulator
 from eval.metrics.reference_statistics import Reference
+
+# What needs the reference's samples, not only their statistics; none without the first.
+OF_SAMPLES = ("kid", "precision", "recall", "density", "coverage")
 
 
 def measure(
@@ -44,9 +47,23 @@ def measure(
     if kept and reference.features is not None:
         generated = np.concatenate(kept)
         metrics |= against_samples(generated, reference.features)
+        if name.startswith("fd_clip"):
+            metrics[name.replace("fd_clip", "cmmd")] = cmmd.cmmd(generated, reference.features)
         if "kid_standard_error" in metrics:
             uncertainty["kid"] = {"standard_error": metrics.pop("kid_standard_error")}
     return {"metrics": metrics, "uncertainty": uncertainty}
+
+
+def of_further(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """What `measure` found of the further network `name`, its figures named after it.
+
+    Those that are called like another network's: `kid_dinov2` beside `kid`.
+    """
+    def named(key: str) -> str:
+        return f"{key}_{name}" if key in OF_SAMPLES else key
+
+    return {part: {named(key): value for key, value in figures.items()}
+            for part, figures in found.items()}
 
 
 def against_samples(generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
@@ -61,4 +78,12 @@ def against_samples(generated: np.ndarray, real: np.ndarray) -> dict[str, float]
     return {
         "kid": found.value, "kid_standard_error": found.standard_error,
         "precision": precision, "recall": recall,
+        **_density_coverage(generated, real),
     }
+
+
+def _density_coverage(generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    if len(real) <= density_coverage.K:
+        return {}
+    density, coverage = density_coverage.density_coverage(real, generated)
+    return {"density": density, "coverage": coverage}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from eval.metrics import frechet
-from eval.metrics.feature_statistics import Moments, PackedMoments, Statistics
+from eval.metrics.feature_statistics import Accumulator, Moments, PackedMoments, Statistics
 from harness.base import seeds
 
 LEVEL = 0.9
@@ -68,12 +68,7 @@ def interval(
     count = len(blocks)
     if total.count < MIN_SAMPLES or count < 8:
         return None
-    distance = frechet.distance(total.statistics(), reference)
-    without = np.array([
-        frechet.distance(total.without(block.unpack()).statistics(), reference)
-        for block in blocks
-    ])
-    influence = (count - 1) * (without.mean() - without)
+    distance, influence = influences(blocks, total, reference)
     random = seeds.generator(seed, "bootstrap")
     draws = random.integers(count, size=(RESAMPLINGS, count))
     means = influence[draws].mean(axis=1) * np.sqrt(count / (count - 1))
@@ -85,6 +80,34 @@ def interval(
         level=level,
         standard_error=float(influence.std(ddof=1) / np.sqrt(count)),
     )
+
+
+def of_features(
+    features: np.ndarray, reference: Statistics, *, seed: int
+) -> Interval | None:
+    """`interval` of features [n, d]: to the bit what an evaluation of these n says."""
+    blocks, total = moments(features)
+    return interval(blocks, total, reference, seed=seed)
+
+
+def moments(features: np.ndarray) -> tuple[list[PackedMoments], Moments]:
+    """Features [n, d] cut into their blocks, and all of them together."""
+    count, size = features.shape
+    accumulator = Accumulator(size, block_rows=rows_per_block(size, count), keep_blocks=True)
+    accumulator.add(features)
+    return accumulator.blocks, accumulator.finish()
+
+
+def influences(
+    blocks: list[PackedMoments], total: Moments, reference: Statistics
+) -> tuple[float, np.ndarray]:
+    """The distance of `total` (all `blocks` together), and how much each block moves it, [B]."""
+    without = np.array([
+        frechet.distance(total.without(block.unpack()).statistics(), reference)
+        for block in blocks
+    ])
+    distance = frechet.distance(total.statistics(), reference)
+    return distance, (len(blocks) - 1) * (without.mean() - without)
 
 
 def extrapolate(

@@ -35,7 +35,7 @@ def radii(points: np.ndarray, k: int = K) -> np.ndarray:
         rows = points[i : i + _BLOCK]
         best = np.full((len(rows), k), np.inf)
         for j in range(0, len(points), _BLOCK):
-            squares = _squared_distances(rows, points[j : j + _BLOCK])
+            squares = squared_distances(rows, points[j : j + _BLOCK])
             if i == j:
                 np.fill_diagonal(squares, np.inf)  # a point is not its own neighbour
             best = np.partition(np.concatenate([best, squares], axis=1), k - 1, axis=1)[:, :k]
@@ -47,13 +47,14 @@ def _share_inside(points: np.ndarray, centres: np.ndarray, squared_radii: np.nda
     inside = np.zeros(len(points), bool)
     for i in range(0, len(points), _BLOCK):
         for j in range(0, len(centres), _BLOCK):
-            squares = _squared_distances(points[i : i + _BLOCK], centres[j : j + _BLOCK])
+            squares = squared_distances(points[i : i + _BLOCK], centres[j : j + _BLOCK])
             within = squares <= squared_radii[j : j + _BLOCK]
             inside[i : i + _BLOCK] |= within.any(axis=1)
     return float(inside.mean())
 
 
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances of rows of a [m, d] to those of b [n, d], float64 [m, n]."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2.0 * (a @ b.T)
     return np.maximum(squares, 0.0, out=squares)

@@ -33,26 +33,34 @@ class Reference:
         return {"sha256": self.sha256, "path": str(self.path), "samples": samples}
 
 
-def find(data: Path, given: Path | None = None) -> Path:
-    """`given`, or the reference in the data directory; EnvironmentFault if there is none."""
-    candidates = [given] if given else [data / name for name in NAMES]
+def find(data: Path, given: Path | None = None, *, also: str | None = None) -> Path:
+    """`given`, or the reference in the data directory; EnvironmentFault if there is none.
+
+    `also`: of this further feature network.
+    """
+    names = (f"reference-{also}.npz",) if also else NAMES
+    candidates = [given] if given else [data / name for name in names]
     for path in candidates:
         if path.is_file():
             return path
     raise EnvironmentFault(
         f"reference statistics are missing: {' or '.join(map(str, candidates))}",
-        remedy="put them there, give --reference NPZ, or make them with "
+        remedy="make them with `harness stats IMAGES_DIR --with-features "
+        f"--network {also} -o {candidates[0]}`" if also else
+        "put them there, give --reference NPZ, or make them with "
         "`harness stats IMAGES_DIR -o reference.npz`",
     )
 
 
-def load(network: Any, data: Path, given: Path | None = None) -> Reference:
+def load(
+    network: Any, data: Path, given: Path | None = None, *, also: str | None = None
+) -> Reference:
     """The reference for features of `network`.
 
     Features of the real images come from an array `features` in the .npz (`harness stats
     --features`), or for the digits from DATA/val_images.npy. DataError as in `statistics.load`.
     """
-    path = find(data, given)
+    path = find(data, given, also=also)
     found = feature_statistics.load(path, size=network.size)
     features = _stored_features(path, network.size)
     images = data / IMAGES

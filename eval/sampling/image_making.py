@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,14 @@ def decode(
 class Finisher:
     """Features and writing, off the critical path where the features are another process's."""
 
-    def __init__(self, blocks: Blocks, network: Any, captions: CaptionList, scorer: Any = None):
-        """`scorer`: an `eval.features.clip_score.ClipScore`, or None."""
+    def __init__(
+        self, blocks: Blocks, network: Any, captions: CaptionList, scorer: Any = None,
+        also: Mapping[str, Any] | None = None,
+    ):
+        """`scorer`: an `eval.features.clip_score.ClipScore`, or None. `also`: further networks,
+        which see the same images."""
         self._blocks, self._network, self._captions = blocks, network, captions
-        self._scorer = scorer
+        self._scorer, self._also = scorer, also or {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="features")
         self._pending: list[Future[None]] = []
         self.unrecorded = 0.0  # seconds of writing that no block on disk tells yet
@@ -129,11 +134,14 @@ class Finisher:
         measured: tuple[np.ndarray, np.ndarray, float] | None,
     ) -> None:
         features, labels, extraction = measured or self._measure(images)
+        began = time.perf_counter()
+        also = {name: network.extract(images) for name, network in self._also.items()}
+        extraction += time.perf_counter() - began
         shown = images[: max(0, GRID_IMAGES - self._blocks.span(block)[0])]
         # A block cannot hold how long its own writing took; it holds that of the one before.
         extraction += seconds.get("features", 0.0)
         times = {**seconds, "features": extraction, "writing": self.unrecorded}
-        content = Block(features, labels, clip, shown, np.array([times[s] for s in STAGES]))
+        content = Block(features, labels, clip, shown, np.array([times[s] for s in STAGES]), also)
         began = time.perf_counter()
         self._blocks.save(block, content)
         self.unrecorded = time.perf_counter() - began

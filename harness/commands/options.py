@@ -23,6 +23,24 @@ class ConfigName(click.ParamType):
         return found or [CompletionItem(incomplete, type="file")]
 
 
+class NetworkName(click.ParamType):
+    """NAME or NAME=FOLDER of a feature network -> (name, folder or None)."""
+
+    name = "network"
+
+    def __init__(self, *names: str):
+        self.names = names
+
+    def get_metavar(self, param):
+        return f"[{'|'.join(self.names)}][=FOLDER]"
+
+    def convert(self, value, param, ctx):
+        name, given, folder = value.partition("=") if isinstance(value, str) else value
+        if name not in self.names:
+            self.fail(f"{name!r} is not one of {', '.join(self.names)}.", param, ctx)
+        return name, Path(folder) if given else None
+
+
 class RunPath(click.Path):
     """A run's directory; completes the runs in the folder that is typed, or those in runs/."""
 

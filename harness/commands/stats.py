@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import directory_option, file_option
+from harness.commands.options import NetworkName, directory_option, file_option
 
 
 @click.command("stats")
@@ -16,14 +16,16 @@ from harness.commands.options import directory_option, file_option
               show_default=True, help="coco256: centre crop, Lanczos to 256, as U-ViT's code.")
 @click.option("--with-features", is_flag=True,
               help="Store the features too: then KID, precision and recall can be had.")
+@click.option("--network", type=NetworkName("inception", "dinov2", "clip"), default="inception",
+              show_default=True, help="Whose features; FOLDER has the weights of the last two.")
 @file_option("--weights", help="Inception weights.  [default: where pytorch-fid looks]")
 @directory_option("--features", help="Keep features here; an interrupted call then continues.  "
                   "[default: OUTPUT.features, removed at the end]")
 def command(
-    images_dir: Path, output: Path, prepare: str, with_features: bool, weights: Path | None,
-    features: Path | None,
+    images_dir: Path, output: Path, prepare: str, with_features: bool, network,
+    weights: Path | None, features: Path | None,
 ) -> None:
-    """Inception statistics (mu, sigma) of the images in IMAGES_DIR.
+    """Statistics (mu, sigma) of the features of the images in IMAGES_DIR.
 
     The .npz is what pytorch-fid and U-ViT write and read; OUTPUT.json beside it
     says how it was made. Prints the output's path.
@@ -31,7 +33,7 @@ def command(
     from eval.evaluation import fid
 
     fid.write_statistics(
-        images_dir, output, preparation=prepare, with_features=with_features, weights=weights,
-        keep=features,
+        images_dir, output, preparation=prepare, with_features=with_features,
+        network=network, weights=weights, keep=features,
     )
     click.echo(str(output))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eval import protocols
-from eval.evaluation import evaluate
+from eval.evaluation import evaluate, evaluation_task
 from eval.features import networks
 from eval.metrics import feature_statistics, reference_statistics
 from harness import runs
@@ -17,7 +17,8 @@ from harness.training.step import Trainer
 def require(config: Config, directory: Path) -> None:
     """DataError or EnvironmentFault now if an evaluation would lack something or not fit."""
     protocol = protocols.get(config.eval.train_protocol)
-    captions = evaluate.open_captions(evaluate.Task(config, protocol, directory, directory, 0))
+    task = evaluation_task.Task(config, protocol, directory, directory, 0)
+    captions = evaluation_task.open_captions(task)
     captions.contexts(0, 1)
     reference = reference_statistics.find(directory)
     if protocol.features == "inception":
@@ -37,7 +38,7 @@ def evaluate_now(run: runs.Run, trainer: Trainer, directory: Path) -> None:
     """
     world = trainer.world
     protocol = protocols.get(run.config.eval.train_protocol)
-    task = evaluate.Task(
+    task = evaluation_task.Task(
         run.config, protocol, directory, run.evaluation(trainer.step, protocol.name),
         trainer.step, world=world,
     )

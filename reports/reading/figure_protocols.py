@@ -17,15 +17,18 @@ from harness import configs, files
 _BETTER = {
     "fid": -1, "fd": -1, "kid": -1, "loss": -1, "val": -1,
     "accuracy": 1, "precision": 1, "recall": 1, "clip": 1, "is": 1, "inception": 1,
+    "density": 1, "coverage": 1, "cmmd": -1,
 }  # fmt: skip
 _NAMES = {
     "fid": "FID", "fd": "FD", "kid": "KID", "fd_digits": "FD (digits)", "accuracy": "Accuracy",
-    "precision": "Precision", "recall": "Recall",
+    "precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage",
+    "cmmd": "CMMD", "fd_dinov2": "FD (DINOv2)", "fd_dinov2_infinity": "FD (DINOv2, infinite N)",
+    "fd_clip": "FD (CLIP)", "fd_clip_infinity": "FD (CLIP, infinite N)",
     "val_loss": "Validation loss", "fid_infinity": "FID (infinite N)",
     "fd_digits_infinity": "FD (digits, infinite N)",
     "clip_score": "CLIP score", "is": "Inception score",
 }  # fmt: skip
-SHARES = ("accuracy", "precision", "recall")
+SHARES = ("accuracy", "precision", "recall", "coverage")
 
 
 def better(metric: str) -> int:

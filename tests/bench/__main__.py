@@ -27,8 +27,9 @@ from tests.bench.options import Options
 
 SCHEMA = 1
 PARTS = (
-    "step", "sampling", "overhead", "frechet", "inception", "loading", "checkpoint", "report",
-    "history", "memory", "planning", "startup", "studies", "reduction", "growth", "endtoend",
+    "step", "sampling", "overhead", "frechet", "inception", "features", "loading", "checkpoint",
+    "report", "history", "memory", "planning", "startup", "studies", "reduction", "growth",
+    "endtoend",
 )
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "torch", "numpy")
 DOCTOR = ("paddle", "gpu", "cuda library")  # findings that a GPU's figures depend on

@@ -153,16 +153,17 @@ class Parts:
     def evaluate(self, samples: int, seed: int) -> float:
         """Seconds of sampling, decoding and features."""
         from eval import protocols
-        from eval.evaluation import evaluate, evaluate_run
+        from eval.evaluation import evaluate, evaluate_run, evaluation_task
         from eval.features.networks import open_network
         from eval.sampling import image_making
 
         config = self.run.config
         protocol = protocols.get(config.eval.protocol, n_samples=samples, seed=seed)
         step, _, ema = evaluate_run.load_ema(self.run, None)
-        task = evaluate.Task(config, protocol, self.data, self.run.directory, step)
+        task = evaluation_task.Task(config, protocol, self.data, self.run.directory, step)
         maker = image_making.Maker(
-            config, protocol, evaluate.open_captions(task), evaluate.make_model(config, ema),
+            config, protocol, evaluation_task.open_captions(task),
+            evaluate.make_model(config, ema),
             self.data / "vae", batch_size=task.batch_size,
             decode_batch_size=task.decode_batch_size,
         )

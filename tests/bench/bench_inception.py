@@ -66,18 +66,18 @@ class Side:
 
 
 class Ours(Side):
-    """`eval.features.inception_worker`'s extractor, in a process like its own."""
+    """`eval.features.inception_network`, in a process like its own."""
 
     def __init__(self, weights: str, images: int):
-        from eval.features.inception_worker import Extractor
+        from eval.features.inception_network import Inception
         from harness.base import paddle_env
 
         paddle_env.keep_freed_memory()
         super().__init__(images)
-        self.extractor = Extractor(Path(weights), images)
+        self.network = Inception(Path(weights))
 
     def extract(self) -> np.ndarray:
-        return self.extractor.batch(self.pixels)
+        return self.network.features(self.pixels)
 
 
 class Theirs(Side):
@@ -87,7 +87,7 @@ class Theirs(Side):
         import torch
         from pytorch_fid import inception
 
-        from eval.features.inception_worker import DIMS
+        from eval.features.inception_network import DIMS
 
         super().__init__(images)
         inception.load_state_dict_from_url = lambda *_, **__: torch.load(

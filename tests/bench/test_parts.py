@@ -10,7 +10,8 @@ AGAIN = len(sides.GROUPS) - 1  # whether peers are measured a second time, with 
 # (rows with a target, rows without, growths) of each part
 GIVES = {
     "step": (4 + AGAIN, AGAIN + 1, 0), "sampling": (2, 1 + 2 * AGAIN, 0),
-    "overhead": (3, 0, 0), "frechet": (3, 0, 0), "inception": (1, 0, 0), "loading": (1, 5, 0),
+    "overhead": (3, 0, 0), "frechet": (3, 0, 0), "inception": (1, 0, 0),
+    "features": (1, 0, 0), "loading": (1, 5, 0),
     "checkpoint": (1, 2, 0), "report": (0, 1, 1), "history": (2, 0, 1), "memory": (0, 2, 0),
     "planning": (0, 3, 0), "startup": (2, 2, 0), "studies": (2, 0, 0),
     "reduction": (0, 2, 0), "growth": (0, 0, 3), "endtoend": (3, 0, 0),
@@ -21,7 +22,8 @@ def test_every_part_is_tested():
     assert tuple(GIVES) == bench.PARTS
 
 
-LONG = ("endtoend", "growth", "step", "sampling")  # whole commands, all peers
+# whole commands, all peers, torch six times
+LONG = ("endtoend", "growth", "step", "sampling", "features")
 
 
 @pytest.mark.parametrize("part", [

@@ -109,3 +109,23 @@ def clip_folder(tmp_path_factory):
         model.text_projection.set_value(-model.text_projection)
         model.save_pretrained(str(root / "clip"))
     return root / "clip"
+
+
+@pytest.fixture(scope="session")
+def two_checkpoints(digits_data, tmp_path_factory):
+    """A run with checkpoints of steps 3 and 6, without having trained for them; copy it."""
+    from harness import runs
+    from harness.training.step import Trainer
+
+    directory = tmp_path_factory.mktemp("runs") / "tiny"
+    config = fixtures.tiny_config("eval.batch_size=8", "eval.decode_batch_size=8")
+    made = runs.create(
+        directory, config, 1, fingerprint={}, data={"directory": str(digits_data)}, commit=None
+    )
+    for step in (3, 6):
+        parts, state = Trainer(config, step).state()
+        checkpoints.save(
+            made.checkpoint(step), checkpoints.Checkpoint(step, parts, state),
+            config_digest=made.info["digest"], seed=1,
+        )
+    return directory

@@ -39,6 +39,7 @@ def test_every_field_can_only_be_overridden_under_another_name():
         "features": "digits", "n_samples": 7, "sampler": "dpm", "num_inference_steps": 9,
         "eta": 0.25, "guidance_scale": 3.0, "dtype": "bfloat16", "seed": 5, "caption_seed": 6,
         "loss_images": 8, "clip": True, "tome": 0.5,
+        "also": ("clip",),
     }
     assert set(other) | {"tome_mlp"} == {f.name for f in dataclasses.fields(base)} - {"name"}
     names = {protocols.get("coco-ddim50", **{key: value}).name for key, value in other.items()}

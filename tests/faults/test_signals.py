@@ -34,7 +34,7 @@ DECODING_FIRST = "eval.sampling.image_making:decode:1"
 PACKING = "harness.preparation.pack:_pack_shard:2"
 UNPACKING = "harness.preparation.unpack:_extract:30"
 ENCODING = "harness.preparation.extract:_encode:3"
-TORCH = "eval.features.inception:InceptionFeatures._read:2"
+TORCH = "eval.features.torch_process:TorchFeatures._read:2"
 BEFORE, STEP = "harness.data:open_source:1", "harness.training.step:Trainer.train:5"
 SAVING, GRID = "harness.runs.checkpoints:save:1", "harness.training.prompt_grids:_draw_grid:1"
 SAMPLING = "eval.sampling.latent_sampling:sample_latents:2"
@@ -130,7 +130,7 @@ MOMENTS = {
     "data extract --processes 2": {ENCODING: "encoding"},
     "data check --full": {"harness.preparation.check_files:_sample:1": "reading"},
     "data pack": {PACKING: "packing"},
-    "stats": {"eval.features.inception:InceptionFeatures._read:1": "starting torch",
+    "stats": {"eval.features.torch_process:TorchFeatures._read:1": "starting torch",
               TORCH: "features"},
     "fid": {TORCH: "features"},
     "bisect": {"good": "training the good commit", "bisect": "git bisect run"},

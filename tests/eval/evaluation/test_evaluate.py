@@ -3,17 +3,21 @@
 import dataclasses
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from eval import protocols
-from eval.evaluation import evaluate
+from eval.evaluation import evaluate, evaluation_task
+from eval.features import networks, torch_process
+from eval.metrics import feature_statistics
 from eval.sampling import image_making
 from harness import runs
 from harness.base import seeds
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from tests import file_schemas, fixtures
+from tests.eval import transformers
 
 CONFIG = fixtures.tiny_config("eval.batch_size=8", "eval.decode_batch_size=4")
 
@@ -69,6 +73,7 @@ def test_every_figure_is_there(evaluated):
     assert metrics["kid"] > 0 and evaluated[1]["uncertainty"]["kid"]["standard_error"] > 0
     assert 0 <= metrics["precision"] <= 1 and 0 <= metrics["recall"] <= 1
     assert 0 <= metrics["accuracy"] <= 1 and metrics["val_loss"] > 0
+    assert metrics["density"] >= 0 and 0 <= metrics["coverage"] <= 1
     assert "fid" not in metrics  # these features are nobody's Inception
     assert set(evaluated[1]["timing"]["seconds_per_image"]) == {
         "network", "vae", "features", "writing"
@@ -163,7 +168,7 @@ def test_what_is_ahead_is_said_first(digits_data, ema, tmp_path, capsys):
     few = dataclasses.replace(
         task(digits_data, tmp_path), protocol=protocols.get("digits-ddim20", n_samples=20)
     )
-    captions = evaluate.open_captions(few)
+    captions = evaluation_task.open_captions(few)
     assert evaluate.ahead(few, captions) == "ahead: 20 samples of 20 steps"
 
 
@@ -185,6 +190,81 @@ def test_the_clip_score_is_measured_where_asked_for(digits_data, ema, clip_folde
     assert file_schemas.faults("result", result) == []
     with pytest.raises(UsageError, match="--clip DIR"):
         evaluate.evaluate(dataclasses.replace(asked, clip=None), *ema)
+
+
+@pytest.fixture
+def judged_thrice(digits_data, tmp_path):
+    """A task by the digits' features, DINOv2's and CLIP's, of small networks."""
+    folders = {name: transformers.write(tmp_path / name, name) for name in protocols.ALSO}
+    data = shutil.copytree(digits_data, tmp_path / "data")
+    small = transformers.SMALL
+    for name, size in (("dinov2", small.width), ("clip", small.projection)):
+        real = seeds.generator(3, name).standard_normal((30, size))
+        found = feature_statistics.of_features(real)
+        feature_statistics.save(data / f"reference-{name}.npz", found, features=real)
+    plain = task(data, tmp_path / "e")
+    protocol = dataclasses.replace(plain.protocol, name="three", n_samples=12, also=protocols.ALSO)
+    return dataclasses.replace(plain, protocol=protocol, also=folders)
+
+
+def test_each_image_is_decoded_once_and_seen_once_by_every_network(
+    judged_thrice, ema, monkeypatch
+):
+    seen = Counter()
+
+    def count(place, name, images):
+        plain = getattr(place, name)
+
+        def counted(*arguments, **named):
+            seen[f"{place.__name__}.{name}"] += images(*arguments)
+            return plain(*arguments, **named)
+
+        monkeypatch.setattr(place, name, counted)
+
+    count(image_making, "decode", lambda _, latents: len(latents))
+    # All but the one white image by which that network is asked for its size.
+    count(networks.DigitsNetwork, "extract", lambda _, images: len(images) - (len(images) == 1))
+    kept = []  # by name, as both further networks are of one class
+    plain = torch_process.TorchFeatures.extract
+    monkeypatch.setattr(torch_process.TorchFeatures, "extract", lambda self, images: (
+        kept.extend([self.name] * len(images)), plain(self, images))[1])
+    real = len(np.load(judged_thrice.data / "val_images.npy"))
+    result = evaluate.evaluate(judged_thrice, *ema)
+    assert seen["eval.sampling.image_making.decode"] == 12
+    assert seen["DigitsNetwork.extract"] == 12 + real
+    assert Counter(kept) == {"dinov2": 12, "clip": 12}
+    metrics, described = result["metrics"], result["protocol"]
+    for name in protocols.ALSO:
+        distance = f"fd_{name}_unofficial_weights"
+        assert metrics[distance] > 0 and len(described["also"][name]["features"]["sha256"]) == 64
+        assert "bicubic" in described["also"][name]["features"]["preprocessing"]
+        for figure in ("kid", "precision", "recall", "density", "coverage"):
+            assert np.isfinite(metrics[f"{figure}_{name}"]) and figure in metrics
+    assert metrics["cmmd_unofficial_weights"] > 0 and metrics["fd_digits"] > 0
+
+    assert file_schemas.faults("result", result) == []
+
+    # What the harness learns later comes from the features that were kept.
+    path = judged_thrice.directory / "result.json"
+    earlier = json.loads(path.read_text())
+    for figure in ("density", "coverage_clip"):
+        del earlier["metrics"][figure]
+    path.write_text(json.dumps(earlier))
+    monkeypatch.setattr(evaluate, "make_model", lambda *_: pytest.fail("made again"))
+    again = evaluate.evaluate(judged_thrice, *ema)
+    assert again == json.loads(path.read_text()) == result
+    assert seen["eval.sampling.image_making.decode"] == 12
+    # Without them, what is there is printed.
+    path.write_text(json.dumps(earlier))
+    (judged_thrice.directory / "features" / "00000.npz").unlink()
+    assert evaluate.evaluate(judged_thrice, *ema) == earlier
+
+
+def test_a_further_network_without_its_reference_is_exit_5(judged_thrice, ema):
+    (judged_thrice.data / "reference-clip.npz").unlink()
+    with pytest.raises(EnvironmentFault, match="--network clip") as error:
+        evaluate.evaluate(judged_thrice, *ema)
+    assert error.value.exit_code == 5
 
 
 def test_what_is_missing_is_said_before_anything_is_sampled(digits_data, ema, tmp_path):

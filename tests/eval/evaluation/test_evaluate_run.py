@@ -70,6 +70,7 @@ def test_without_fid_only_the_validation_loss(run):
     (("--fid", "--protocol", "nonsense"), 2, "unknown protocol"),
     (("--fid", "--data", "nowhere", *QUICK), 5, "nowhere"),
     (("--fid", "--vae", "nowhere", *QUICK[:2], "--n-samples", 11), 5, "nowhere"),
+    (("--fid", "--also", "dinov2=nowhere", *QUICK), 5, "harness fetch dinov2"),
     (("--fid", "--reference", "none.npz", *QUICK[:2], "--n-samples", 11), 5, "none.npz"),
 ])
 def test_bad_requests_are_one_line(run, arguments, code, said):

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from eval.metrics import feature_statistics
+from eval.features import image_files, vision_transformers
+from eval.metrics import cmmd, feature_statistics, frechet
 from tests import file_schemas
 from tests.command import assert_one_line_error, harness
-from tests.eval import peer
+from tests.eval import peer, transformers
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,35 @@ def test_fid_of_folders_is_pytorch_fid_s(pictures, torch_home, stats):
     # Statistics in the place of a folder.
     process = our_fid(b, stats, home=torch_home)
     assert float(process.stdout.removeprefix("FID:")) == pytest.approx(expected, rel=1e-4)
+
+
+def test_another_network_s_statistics_and_distances(pictures, tmp_path):
+    """CLIP's, against the forward pass in numpy and the authors' estimator."""
+    transformers.write(tmp_path / "w", "clip")
+    asked = ("--network", f"clip={tmp_path / 'w'}")
+    out = tmp_path / "a.npz"
+    made = harness(
+        "stats", pictures / "a", "-o", out, "--prepare", "none", "--with-features", *asked
+    )
+    assert made.returncode == 0, made.stderr
+    told = json.loads((tmp_path / "a.npz.json").read_text())["features"]
+    file_schemas.check(tmp_path / "a.npz.json", "statistics")
+    assert told["network"].startswith("CLIP") and "bicubic" in told["preprocessing"]
+    process = harness("fid", pictures / "a", pictures / "b", "--json", *asked)
+    found = json.loads(process.stdout)
+    assert "not the official clip weights" in process.stderr and "fid" not in found
+    kind = vision_transformers.KINDS["clip"]
+    a, b = (
+        transformers.forward("clip", np.stack([
+            kind.prepare(image_files.load(path), transformers.SMALL.image)
+            for path in image_files.listing(pictures / side)
+        ])) for side in "ab"
+    )
+    with np.load(out) as kept:
+        np.testing.assert_allclose(kept["features"], a, rtol=0, atol=1e-6)
+    assert found["cmmd"] == pytest.approx(cmmd.cmmd(a, b), rel=1e-5)
+    wanted = frechet.distance(*map(feature_statistics.of_features, (a, b)))
+    assert found["fd_clip"] == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.slow

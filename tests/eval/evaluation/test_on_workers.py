@@ -5,11 +5,14 @@ import shutil
 
 import pytest
 
+from eval.metrics import feature_statistics
 from harness import runs
+from harness.base import seeds
 from harness.runs import checkpoints
 from harness.training.step import Trainer
 from tests import fixtures
 from tests.command import assert_one_line_error, harness
+from tests.eval import transformers
 
 SHRUNK = ("--protocol", "digits-ddim20-200", "--n-samples", 22, "--steps", 2)
 NAME = "00000003-digits-ddim20-200+n22+steps2"
@@ -64,6 +67,25 @@ def test_the_figures_are_those_of_one_process(run, alone, tmp_path, workers):
         "eval", tmp_path / "run", "--fid", *SHRUNK, "--json", "--nproc", 5 - workers // 2
     )
     assert printed(again, tmp_path / "run") == alone[1]
+
+
+@pytest.mark.slow
+def test_further_networks_figures_too_are_those_of_one_process(run, digits_data, tmp_path):
+    data = shutil.copytree(digits_data, tmp_path / "data")
+    folder = transformers.write(tmp_path / "w", "dinov2")
+    real = seeds.generator(3, "real").standard_normal((30, transformers.SMALL.width))
+    feature_statistics.save(
+        data / "reference-dinov2.npz", feature_statistics.of_features(real), features=real
+    )
+    found = []
+    for workers in ((), ("--nproc", 2)):
+        place = shutil.copytree(run, tmp_path / f"run{len(workers)}")
+        process = harness("eval", place, "--fid", *SHRUNK, "--json", "--data", data, "--also",
+                          f"dinov2={folder}", *workers)
+        assert process.returncode == 0, process.stderr
+        found.append(printed(process, place))
+    assert found[0] == found[1] and found[0]["metrics"]["coverage_dinov2"] >= 0
+    assert found[0]["protocol_name"].endswith("+also-dinov2")
 
 
 def test_begun_by_three_and_finished_by_two(run, alone, tmp_path):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from eval.features import image_files, inception, inception_weights
+from eval.features import image_files, inception, inception_weights, torch_process
 from harness.base.errors import DataError, EnvironmentFault
 from tests.eval import peer
 
@@ -57,7 +57,7 @@ def test_arrays_and_files_give_the_same_features(network, pictures, tmp_path):
 
 
 def test_an_interrupted_extraction_goes_on(network, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(inception, "FILES_PER_BLOCK", 4)
+    monkeypatch.setattr(torch_process, "BATCHES_PER_BLOCK", 1)
     paths = image_files.listing(pictures / "b")
     first = network.extract_files(paths, tmp_path / "kept")
     kept = [next(first), next(first)]
@@ -122,7 +122,7 @@ def test_a_killed_process_is_said_to_be(torch_home):
 
 def test_the_client_imports_no_torch_and_the_worker_no_paddle():
     code = "import sys, eval.{0}; print([m for m in ('torch', 'paddle') if m in sys.modules])"
-    for module in ("features.inception", "features.inception_worker", "evaluation.fid"):
+    for module in ("features.inception", "features.torch_worker", "evaluation.fid"):
         done = subprocess.run(
             [sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True
         )

@@ -8,7 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from eval.metrics import all_metrics, feature_statistics, frechet, kid, precision_recall
+from eval.metrics import (
+    all_metrics,
+    density_coverage,
+    feature_statistics,
+    frechet,
+    kid,
+    precision_recall,
+)
 from eval.metrics.reference_statistics import Reference
 from tests.command import ROOT, environment
 
@@ -40,6 +47,8 @@ def test_every_figure_is_its_module_s():
     assert metrics["kid"] == kid.kid(made, real).value
     precision, recall = precision_recall.precision_recall(real, made)
     assert (metrics["precision"], metrics["recall"]) == (precision, recall)
+    density, coverage = density_coverage.density_coverage(real, made)
+    assert (metrics["density"], metrics["coverage"]) == (density, coverage)
     assert found["uncertainty"]["fd"]["level"] == 0.9
 
 
@@ -48,6 +57,7 @@ def test_what_cannot_be_had_is_left_out():
     assert few["uncertainty"] == {} and "kid" not in few["metrics"]
     assert few["metrics"]["fd_infinity"] is None
     assert "kid" not in measure(features(3, 1), features(150, 2))["metrics"]
+    assert "density" not in measure(features(20, 1), features(5, 2))["metrics"]
 
 
 def peak(*arguments):

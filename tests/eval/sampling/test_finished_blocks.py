@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from eval.sampling.finished_blocks import Block, Blocks
-from harness.base.errors import DataError
+from eval.sampling.finished_blocks import Block, Blocks, shown, stored
+from harness.base.errors import DataError, UsageError
 
 
 def block(n, value=1.0):
@@ -69,3 +69,46 @@ def test_a_block_that_is_not_sound_is_made_again(tmp_path, capsys):
     found.save(0, block(4, np.nan))
     assert found.load(0) is None
     assert "made again" in capsys.readouterr().err
+
+
+def of(folder, n, seed=1, path="/a"):
+    """Blocks of an evaluation of `n` samples, as `evaluate` describes its own."""
+    protocol = {"name": f"p+n{n}", "n_samples": n, "seed": seed, "pinned": False,
+                "captions": {"seed": 1, "sha256": str(n)}, "reference": {"path": path}}
+    return Blocks(folder / "features", {"protocol": protocol}, n_samples=n, rows=4)
+
+
+def test_whole_blocks_are_taken_over_where_n_alone_differs(tmp_path):
+    few, many = of(tmp_path / "a", 10), of(tmp_path / "b", 14)
+    other = of(tmp_path / "c", 14, seed=2)
+    for number, rows in enumerate((4, 4, 2)):
+        few.save(number, block(rows, number))
+    for found in (many, other):
+        found.take_over(tmp_path / "a" / "features")
+    assert [many.load(b) is not None for b in range(4)] == [True, True, False, False]
+    assert many.path(1).read_bytes() == few.path(1).read_bytes()
+    assert other.load(0) is None
+    many.save(0, block(4, 9.0))  # replaces the link, not what it led to
+    np.testing.assert_array_equal(few.load(0).features, np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("owner", [
+    b"[]", b"{}", b"null", b'{"protocol": 1}', b'{"protocol": {"captions": [], "n_samples": "x"}}',
+])  # fmt: skip
+def test_a_stranger_s_folder_is_passed_over(tmp_path, owner):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "owner.json").write_bytes(owner)
+    found = of(tmp_path, 10)
+    found.take_over(tmp_path / "odd")
+    assert found.load(0) is None
+    with pytest.raises(DataError, match="owner.json"):
+        stored(tmp_path / "odd")
+
+
+def test_a_finished_evaluation_s_blocks_are_never_dropped(tmp_path):
+    of(tmp_path, 10).save(0, block(4))
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(UsageError, match="made otherwise"):
+        of(tmp_path, 10, seed=2)
+    assert of(tmp_path, 10, path="/elsewhere").load(0) is not None  # where a file lay is no matter
+    np.testing.assert_array_equal(shown(tmp_path / "features", 3), np.zeros((3, 2, 2, 3)))

@@ -1,0 +1,51 @@
+"""Images of the same prompts and noise in rows, one row a model or setting, as one PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+MOST_ROWS = 12
+_WIDEST = 128  # pixels of one image; larger ones are made smaller
+_GAP, _LINE = 4, 16
+
+
+def picture(rows: Mapping[str, np.ndarray]) -> bytes:
+    """Label -> images uint8 [k, H, W, 3] of the same k prompts, in order; the first MOST_ROWS.
+
+    Each row's label stands above it.
+    """
+    shown = list(rows.items())[:MOST_ROWS]
+    tiles = {label: [_tile(image) for image in images] for label, images in shown}
+    width = max(sum(t.width + _GAP for t in row) for row in tiles.values()) + _GAP
+    heights = [max((t.height for t in row), default=0) + _LINE + _GAP for row in tiles.values()]
+    width = max(width, 7 * max(map(len, tiles)) + 2 * _GAP)
+    sheet = Image.new("RGB", (width, sum(heights)), "white")
+    draw, top = ImageDraw.Draw(sheet), 0
+    for (label, row), height in zip(tiles.items(), heights, strict=True):
+        draw.text((_GAP, top + 2), label.encode("ascii", "replace").decode(), fill="black")
+        left = _GAP
+        for tile in row:
+            sheet.paste(tile, (left, top + _LINE))
+            left += tile.width + _GAP
+        top += height
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _tile(image: np.ndarray) -> Image.Image:
+    tile = Image.fromarray(image)
+    if tile.width <= _WIDEST:
+        return tile
+    height = max(1, round(tile.height * _WIDEST / tile.width))
+    return tile.resize((_WIDEST, height), Image.Resampling.LANCZOS)
+
+
+def prompts(texts: list[str]) -> str:
+    """What the columns of `picture` are, from left to right."""
+    numbered = "; ".join(f"{i}. {text}" for i, text in enumerate(texts, 1))
+    return f"The same prompts and noise in each row, from left to right: {numbered}"
