@@ -8,7 +8,7 @@ import click
 
 from harness.cli import root
 
-INTRODUCTION = """\
+INTRODUCTION = r"""\
 # Every command and option
 
 Made from the commands' own `--help` by `make docs-cli`; a test holds the two equal.

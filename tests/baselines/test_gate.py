@@ -140,13 +140,16 @@ def test_a_run_that_is_shorter_lacks_everything(baseline, tmp_path):
         assert verdicts(report)[metric].verdict == "missing"
 
 
-@pytest.mark.parametrize("text", ["1e999", '"bad"', "0", "-3", "true", "[]"])
-def test_what_is_not_a_positive_number_is_missing(baseline, tmp_path, text):
+@pytest.mark.parametrize("text, verdict", [
+    ("1e999", "not comparable"),  # no JSON that is read here
+    *((text, "missing") for text in ('"bad"', "0", "-3", "true", "[]")),
+])
+def test_what_is_not_a_positive_number_passes_nothing(baseline, tmp_path, text, verdict):
     one = made.run(tmp_path / "c", fid=12345)
     path = one.evaluation(made.STEPS, "coco-ddim50") / "result.json"
     path.write_text(path.read_text().replace("12345", text))
     report = gate.check([one], baseline)
-    assert verdicts(report)["fid/coco-ddim50"].verdict == "missing"
+    assert verdicts(report)["fid/coco-ddim50"].verdict == verdict
     assert report.outcome == "failed"
 
 

@@ -40,7 +40,7 @@ def run(
     runs.create(
         directory, parsed, seed, fingerprint=stack, commit="d" * 40, data={"digest": "e" * 64}
     )
-    rng = seeds.generator(seed, "fabricate", len(config))
+    rng = seeds.generator(seed, "fabricate", len(Path(config).name))
     at = sorted({1, *range(log_steps, steps + 1, log_steps), steps}) if steps else []
     batch = parsed.train.global_batch_size
     metrics, timing, previous, now = [], [], 0, 1_760_000_000.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.features import inception
+from eval.features import torch_process
 from harness import runs
 from harness.base.errors import EnvironmentFault, HarnessError, Interrupted
 from harness.base.paddle_env import default_threads
@@ -175,11 +175,11 @@ def test_workers_have_the_threads_of_one_process_where_the_order_is_fixed(
 def test_each_worker_s_features_are_made_on_its_own_gpu(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("FLAGS_selected_gpus", raising=False)
-    assert inception._own_gpu() == {}
+    assert torch_process._own_gpu() == {}
     monkeypatch.setenv("FLAGS_selected_gpus", "1")
-    assert inception._own_gpu() == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert torch_process._own_gpu() == {"CUDA_VISIBLE_DEVICES": "1"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert inception._own_gpu() == {"CUDA_VISIBLE_DEVICES": "6"}
+    assert torch_process._own_gpu() == {"CUDA_VISIBLE_DEVICES": "6"}
 
 
 ENDS_WELL = """

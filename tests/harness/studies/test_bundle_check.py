@@ -237,7 +237,7 @@ HOSTILE = {
         with_lines(RESULT, json.dumps({
             "schema": 1, "step": 200, "n_samples": 500, "protocol": {"name": "x"},
             "ema_sha256": "", "metrics": {"fid": 10**400},
-        }).encode()), "not as"),
+        }).encode()), "64 bits"),
     "a study of another form": (with_lines("study.json", b'{"schema": 1, "study": []}'), "study"),
     "a run of another form": (with_lines(f"{RUN}/run.json", b'{"schema": 1, "config": []}'), "run"),
 }  # fmt: skip

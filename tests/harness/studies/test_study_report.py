@@ -97,7 +97,7 @@ def test_comparisons_are_those_of_scipy_from_the_raw_lines(study, files):
     levels = {metric: float(row["level"]) for metric, row in rows.items()}
     assert levels == pytest.approx({"fid": 1 - 0.05 / 4, "accuracy": 1 - 0.05 / 3,
                                     "train_loss": 1 - 0.05 / 2, "throughput": 1 - 0.05 / 4})
-    assert rows["throughput"]["verdict"] == "equal within the minimum effect (3 %)"
+    assert rows["throughput"]["verdict"] == "equal within the minimum effect (10 %)"
     assert rows["fid"]["verdict"] == "digits_tiny_deep is better in FID by 5.1 to 6.8"
     assert rows["train_loss"]["verdict"].startswith("cannot say: ")
 
