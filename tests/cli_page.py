@@ -8,7 +8,7 @@ import click
 
 from harness.cli import root
 
-INTRODUCTION = r"""\
+INTRODUCTION = """\
 # Every command and option
 
 Made from the commands' own `--help` by `make docs-cli`; a test holds the two equal.
@@ -19,7 +19,7 @@ Commands, options, configs and runs are completed by the shell after a line in i
 | --- | --- | --- |
 | bash | `~/.bashrc` | `eval "$(_HARNESS_COMPLETE=bash_source harness)"` |
 | zsh | `~/.zshrc` | `eval "$(_HARNESS_COMPLETE=zsh_source harness)"` |
-| fish | `~/.config/fish/config.fish` | `_HARNESS_COMPLETE=fish_source harness \| source` |
+| fish | `~/.config/fish/config.fish` | `_HARNESS_COMPLETE=fish_source harness \\| source` |
 """
 
 
