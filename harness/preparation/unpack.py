@@ -20,7 +20,7 @@ import numpy as np
 from harness import files
 from harness.base.errors import DataError
 from harness.data import features
-from harness.files import plain_tar
+from harness.files import archive_refusals
 
 _MOST_BYTES = 64 << 20  # of one member; features are 0.24 MB
 _NOTE = ".unpacked"  # how many members are out, synced
@@ -88,12 +88,12 @@ def _safe_name(member: tarfile.TarInfo, archive: Path) -> str | None:
 
     DataError for what no archive of features holds.
     """
-    parts = plain_tar.parts(member, archive)
+    parts = archive_refusals.parts(member, archive)
     if member.size < 0:  # the next header would be this one again, for ever
         raise DataError(f"{archive}: {member.name!r} has {member.size} bytes", remedy=_REMEDY)
     if member.isdir():
         return None
-    plain_tar.hold_regular(member, archive)
+    archive_refusals.hold_regular(member, archive)
     if member.size > _MOST_BYTES:
         raise DataError(f"{archive}: {member.name!r} has {member.size} bytes", remedy=_REMEDY)
     name = parts[-1]

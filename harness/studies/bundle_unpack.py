@@ -13,7 +13,7 @@ from typing import Any
 
 from harness import files
 from harness.base.errors import DataError
-from harness.files import plain_tar
+from harness.files import archive_refusals
 from harness.studies import study_bundle
 from harness.studies.study_bundle import INDEX, MOST_BYTES
 
@@ -50,8 +50,8 @@ def opened(bundle: Path) -> Iterator[Opened]:
 def _members(file: Any, bundle: Path) -> Iterator[tarfile.TarInfo]:
     """Every member, with a name that a bundle has, once, and of a size that it may have."""
     seen: set[str] = set()
-    for member in plain_tar.members(file, bundle):
-        plain_tar.parts(member, bundle)
+    for member in archive_refusals.members(file, bundle):
+        archive_refusals.parts(member, bundle)
         name = member.name
         if name in seen or not (name == INDEX or study_bundle.is_name(name)):
             what = "twice" if name in seen else "which no bundle has"
