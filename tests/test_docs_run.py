@@ -33,7 +33,7 @@ NOT_RUN = {
     "harness report runs/small": "is of runs on MS-COCO",
     "harness baseline": "takes pinned runs: trained to the end",
     "harness check": "takes pinned runs: trained to the end",
-    "harness history": "is of nights that were kept: tests/harness/history runs it",
+    "harness history": "is of nights that were kept: tests/baselines/nights runs it",
     "harness ab": "trains sixteen runs; one has an environment of its own",
     "harness bisect": "needs a repository with these revisions",
     "harness import": "needs weights of another program",

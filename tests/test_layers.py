@@ -28,7 +28,7 @@ LAYERS = (
     "reports.reading", "reports.tables", "reports.output", "reports",
     "harness.plan",
     "baselines",
-    "harness.history",
+    "baselines.nights",
     "harness.studies",
     "harness.doctor",
     "harness.commands",

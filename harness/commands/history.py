@@ -29,7 +29,7 @@ def build(history: Path, output_dir: Path) -> None:
 
     They open from disk and fetch nothing. A night is read once: its figures are left beside it.
     """
-    from harness.history import page_files
+    from baselines.nights import page_files
 
     click.echo(str(page_files.write(history, output_dir)))
 
@@ -46,7 +46,7 @@ def note(
     runner: str | None,
 ) -> None:
     """Say of NIGHT (2026-11-22) that what it shows is known; the pages show it from then on."""
-    from harness.history import night_notes
+    from baselines.nights import night_notes
 
     said = night_notes.Note(night, text, runner, config, metric)
     night_notes.add(history, said)

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from baselines import nightly, record
+from baselines.nights import kept_nights
 from harness.commands import history
-from harness.history import kept_nights
 from tests.baselines import made
 from tests.command import ROOT, environment
 

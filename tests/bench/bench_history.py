@@ -43,7 +43,7 @@ class Pages:
     """A made-up history."""
 
     def __init__(self, folder: str, nights: int):
-        from tests.harness.history import made_nights
+        from tests.baselines.nights import made_nights
 
         self.folder = Path(folder)
         self.history = made_nights.history(
@@ -51,7 +51,7 @@ class Pages:
 
     def build(self) -> tuple[float, float]:
         """Processor seconds from the history to its pages, and the bytes of the largest."""
-        from harness.history import page_files
+        from baselines.nights import page_files
 
         began = time.process_time()
         index = page_files.write(self.history, self.folder / "site")
@@ -62,7 +62,7 @@ class Pages:
 
     def first(self, nights: int) -> float:
         """Processor seconds of the pages of nights that have light copies of runs alone."""
-        from harness.history import page_files
+        from baselines.nights import page_files
         from tests.reports import fabricate
 
         history = self.folder / "new"

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from baselines.nights.kept_nights import Night
 from harness import configs
 from harness.base import locked_stacks
-from harness.history.kept_nights import Night
 from reports.tables import changepoints
 
 _NEAR = 2  # nights by which two changes of one machine may lie apart and still be one event

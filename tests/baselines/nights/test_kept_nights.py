@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from baselines import check_table, gate, metrics, nightly, record
+from baselines.nights import kept_nights
 from harness.base.errors import DataError, NewerFile, UsageError
-from harness.history import kept_nights
 from tests.baselines import made
 from tests.baselines.test_nightly import night_in
 from tests.reports import fabricate

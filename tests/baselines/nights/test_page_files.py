@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.history import night_notes, page_data, page_files
-from harness.history.night_notes import Note
-from tests.harness.history import made_nights
+from baselines.nights import night_notes, page_data, page_files
+from baselines.nights.night_notes import Note
+from tests.baselines.nights import made_nights
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

@@ -10,9 +10,9 @@ from typing import Any
 
 from baselines import metrics
 from baselines.metrics import METRICS
-from harness.history.kept_nights import short
-from harness.history.night_notes import Note
-from harness.history.night_series import Change, Series
+from baselines.nights.kept_nights import short
+from baselines.nights.night_notes import Note
+from baselines.nights.night_series import Change, Series
 from reports.output import palette
 from reports.reading import figure_protocols
 

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from baselines.nights import kept_nights
+from baselines.nights.kept_nights import Night
 from harness import files
 from harness.base.errors import DataError, UsageError
-from harness.history import kept_nights
-from harness.history.kept_nights import Night
 
 FILE = "notes.jsonl"
 _LIMIT = 8 << 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.history import kept_nights, night_series
-from tests.harness.history import made_nights
+from baselines.nights import kept_nights, night_series
+from tests.baselines.nights import made_nights
 
 NIGHTS = 60
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import jinja2
 
+from baselines.nights import kept_nights, night_notes, night_series, page_data
+from baselines.nights.night_series import Series
 from harness.base.wording import counted
-from harness.history import kept_nights, night_notes, night_series, page_data
-from harness.history.night_series import Series
 from reports import build
 
 INDEX = "index"
@@ -62,7 +62,7 @@ def _page(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    ours = resources.files("harness.history") / "templates"
+    ours = resources.files("baselines.nights") / "templates"
     css = (resources.files("reports.output") / "templates" / "report.css").read_text("utf-8")
     text = environment.from_string((ours / "history.html").read_text("utf-8")).render(
         title=title, lead=lead, name=name, pages=pages, index=name == INDEX,

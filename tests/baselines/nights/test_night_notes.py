@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from baselines.nights import night_notes
+from baselines.nights.night_notes import Note
 from harness.base.errors import DataError, UsageError
-from harness.history import night_notes
-from harness.history.night_notes import Note
+from tests.baselines.nights import made_nights
 from tests.command import assert_one_line_error, harness
-from tests.harness.history import made_nights
 
 NIGHT = made_nights.date(1)
 
