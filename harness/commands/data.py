@@ -53,7 +53,7 @@ def fetch(
     DIR is data/coco256_features unless given. About 151 GB; an archive lies beside
     its contents while it is unpacked, then it is removed.
     """
-    from harness.preparation import fetch as fetch_
+    from harness.data.preparation import fetch as fetch_
 
     if show_sources:
         click.echo((sources or fetch_.SOURCES).read_text(), nl=False)
@@ -89,7 +89,7 @@ def extract(images, captions, vae, text_encoder, tokenizer, output, split, size,
     import sys
 
     from harness.base import paddle_env
-    from harness.preparation import extract as extract_
+    from harness.data.preparation import extract as extract_
 
     job = extract_.Job(
         images, captions, vae, text_encoder, tokenizer, output,
@@ -121,7 +121,7 @@ def check(directory: Path, full: bool, text_encoder: Path | None, tokenizer: Pat
     Without --full: numbering, every file's size, and 256 images' content. Exit code 4
     if there is a fault.
     """
-    from harness.preparation import check as check_
+    from harness.data.preparation import check as check_
 
     empty = None
     if text_encoder:
@@ -174,7 +174,7 @@ def pack(directory: Path, output: Path, context: str) -> None:
     float32 gives the same bits in training as DIR itself. The same command again
     goes on where it stopped.
     """
-    from harness.preparation import pack as pack_
+    from harness.data.preparation import pack as pack_
 
     manifest = pack_.pack(directory, output, context_dtype=context)
     click.echo(f"{output}: digest {manifest['digest']}")

@@ -59,7 +59,7 @@ def list_(folder: Path, watch: bool, as_json: bool) -> None:
 def curves(run: Path, report_to: tuple[str, ...]) -> None:
     """Curves of RUN in RUN/live/<name>/, as `harness train --report-to` makes them on the way."""
     from harness import runs
-    from harness.live import follow, writers
+    from harness.training.curves import follow, writers
 
     kinds = tuple(dict.fromkeys(report_to))
     writers.require(kinds)

@@ -63,7 +63,7 @@ def command(
     from harness import configs, runs
     from harness.base import kernel_choice, paddle_env
     from harness.distributed import process_group, rank_reports
-    from harness.live import writers
+    from harness.training.curves import writers
 
     loaded = configs.load(config, overrides)
     seed = loaded.train.seed if seed is None else seed

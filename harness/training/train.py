@@ -15,10 +15,10 @@ from harness.base.progress import Progress, say
 from harness.configs import Config
 from harness.distributed import process_group
 from harness.distributed.process_group import World
-from harness.live.beside import reporting
 from harness.runs import checkpoints
 from harness.training import announcement
 from harness.training.background_saving import Saver
+from harness.training.curves.beside import reporting
 from harness.training.logged_values import RunLog
 from harness.training.step import Trainer
 from harness.training.stop_on_signal import Stop, StopNow
@@ -45,7 +45,7 @@ class Plan:
     workers: int
     hooks: Callable[[], Hooks] = Hooks  # asked for when the data was found to be sound
     until: int | None = None  # stop after this step; the run can be gone on with
-    report_to: tuple[str, ...] = ()  # of harness.live.writers
+    report_to: tuple[str, ...] = ()  # of harness.training.curves.writers
     world: World = field(default_factory=World.alone)
 
 

@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import configs, data
-from harness.preparation import pack
+from harness.data.preparation import pack
 
 SHAPES = {"moments_shape": (8, 32, 32), "context_shape": (77, 768)}
 CAPTIONS = 5

@@ -68,7 +68,7 @@ class Loading:
 
         paddle_env.require_paddle()
         from harness import configs, data
-        from harness.preparation import pack
+        from harness.data.preparation import pack
         from tests.bench import bench_data
 
         self.bench, self.images = bench_data, images

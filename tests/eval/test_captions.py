@@ -7,7 +7,7 @@ import pytest
 
 from eval import captions
 from harness.base.errors import DataError
-from harness.preparation import pack
+from harness.data.preparation import pack
 from tests import fixtures
 
 SHAPES = {"moments_shape": (8, 8, 8), "context_shape": (4, 16)}

@@ -14,9 +14,9 @@ from eval.features import image_files
 from harness import files, runs
 from harness.base.errors import DataError
 from harness.data import packed_reading
+from harness.data.preparation import unpack
 from harness.files import tensor_files
 from harness.files.foreign_weights import pdparams, pth
-from harness.preparation import unpack
 from tests.command import assert_one_line_error
 from tests.faults import hostile
 

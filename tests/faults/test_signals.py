@@ -31,9 +31,9 @@ SHORT = [word for key, value in {
 LATER_TOO = ("--set", "train.eval_steps=6")
 IMPORTING, LAUNCHING = "paddle.nn::1", "paddle.distributed.launch.controllers::1"
 DECODING_FIRST = "eval.sampling.image_making:decode:1"
-PACKING = "harness.preparation.pack:_pack_shard:2"
-UNPACKING = "harness.preparation.unpack:_extract:30"
-ENCODING = "harness.preparation.extract:_encode:3"
+PACKING = "harness.data.preparation.pack:_pack_shard:2"
+UNPACKING = "harness.data.preparation.unpack:_extract:30"
+ENCODING = "harness.data.preparation.extract:_encode:3"
 TORCH = "eval.features.torch_process:TorchFeatures._read:2"
 BEFORE, STEP = "harness.data:open_source:1", "harness.training.step:Trainer.train:5"
 SAVING, GRID = "harness.runs.checkpoints:save:1", "harness.training.prompt_grids:_draw_grid:1"
@@ -126,9 +126,9 @@ MOMENTS = {
                     "models.pretrained.autoencoder:Autoencoder.encode_moments:9": "encoding"},
     "data fetch": {UNPACKING: "unpacking"},
     "data extract": {IMPORTING: "importing paddle", ENCODING: "encoding",
-                     "harness.preparation.extract:_write:3": "writing"},
+                     "harness.data.preparation.extract:_write:3": "writing"},
     "data extract --processes 2": {ENCODING: "encoding"},
-    "data check --full": {"harness.preparation.check_files:_sample:1": "reading"},
+    "data check --full": {"harness.data.preparation.check_files:_sample:1": "reading"},
     "data pack": {PACKING: "packing"},
     "stats": {"eval.features.torch_process:TorchFeatures._read:1": "starting torch",
               TORCH: "features"},

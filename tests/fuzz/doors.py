@@ -31,9 +31,9 @@ from harness import configs, files, runs
 from harness.base.errors import HarnessError
 from harness.configs.shipped_names import FOLDER
 from harness.data import features, packed_reading
+from harness.data.preparation import annotations, check, fetch, images, unpack
 from harness.files import tensor_files
 from harness.files.foreign_weights import pdparams, pth
-from harness.preparation import annotations, check, fetch, images, unpack
 from harness.runs import checkpoints
 from models.pretrained import model_folder
 from reports.output import sample_grids

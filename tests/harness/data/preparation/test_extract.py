@@ -13,8 +13,8 @@ from PIL import Image
 from harness import data
 from harness.base.errors import DataError, UsageError
 from harness.data import identity
+from harness.data.preparation import annotations, extract, images
 from harness.digits import dataset
-from harness.preparation import annotations, extract, images
 from models.pretrained import autoencoder, text_encoder
 from tests import command, file_schemas
 
@@ -129,7 +129,7 @@ def test_what_comes_out_is_a_data_set(photos, whole):
     assert json.loads(lines[0])["text"] == prompts[0]
     empty = text_encoder.load(TEXT, TOKENIZER).encode([""])[0]
     np.testing.assert_allclose(data.empty_context(whole, (12, 64)), empty, atol=1e-5)
-    from harness.preparation import check
+    from harness.data.preparation import check
 
     assert not check.check(whole, full=True, latent_scale=1.0, empty_caption=empty).faults
 
@@ -139,7 +139,7 @@ import os, signal, sys
 from pathlib import Path
 from harness.base import paddle_env
 paddle_env.prepare(threads=1)
-from harness.preparation import extract
+from harness.data.preparation import extract
 count, real = 0, os.replace
 def replace(source, target):
     global count

@@ -14,8 +14,8 @@ from harness import files, runs
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress, say
 from harness.data import features
+from harness.data.preparation import unpack
 from harness.files import download
-from harness.preparation import unpack
 
 SOURCES = Path(__file__).with_name("sources.json")
 _MARGIN = 1 << 30  # bytes that stay free on the disk

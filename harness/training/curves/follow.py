@@ -1,4 +1,4 @@
-"""The process that writes a run's curves: `python -m harness.live.follow RUN KIND...`.
+"""The process that writes a run's curves: `python -m harness.training.curves.follow RUN KIND...`.
 
 It reads what the run writes for itself, and so can neither slow nor end it. What it makes it makes
 whole: begun again (after a kill, or a run that goes on) it writes everything anew, so that no point
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from harness import configs, runs
-from harness.live import points, writers
+from harness.training.curves import points, writers
 
 FOLDER = "live"
 EVERY = 2.0  # seconds between two looks

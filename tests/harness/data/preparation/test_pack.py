@@ -9,7 +9,7 @@ import pytest
 from harness import data, files
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.data import packed_reading
-from harness.preparation import pack
+from harness.data.preparation import pack
 from tests import command
 from tests.fixtures import tiny_config, write_features
 
@@ -208,7 +208,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from harness.data import digests
-from harness.preparation import pack
+from harness.data.preparation import pack
 count, real = 0, digests.row_checksum
 def row_checksum(values):
     global count

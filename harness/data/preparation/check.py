@@ -17,8 +17,8 @@ from harness import files
 from harness.base.errors import DataError, EnvironmentFault, NewerFile
 from harness.configs.schema import Diffusion
 from harness.data import digests, features, identity, packed_reading, splits
-from harness.preparation import check_files
-from harness.preparation.check_files import Statistics
+from harness.data.preparation import check_files
+from harness.data.preparation.check_files import Statistics
 
 # MS-COCO 2014: (images, captions) of each split's annotation file.
 COCO = {"train": (82_783, 414_113), "val": (40_504, 202_654)}

@@ -16,7 +16,7 @@ from PIL import Image
 
 from harness import runs
 from harness.base.errors import EnvironmentFault
-from harness.live import beside, points, writers
+from harness.training.curves import beside, points, writers
 from tests import command, fixtures
 from tests.baselines import made
 from tests.command import assert_one_line_error, harness

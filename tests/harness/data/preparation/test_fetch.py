@@ -11,11 +11,11 @@ import pytest
 
 from harness import data
 from harness.base.errors import DataError, EnvironmentFault, HarnessError, UsageError
+from harness.data.preparation import fetch, unpack
 from harness.files.download import Patience
-from harness.preparation import fetch, unpack
 from tests import command
 from tests.fixtures import write_features
-from tests.harness.preparation.server import serve
+from tests.harness.data.preparation.server import serve
 
 HASTE = Patience(attempts=4, pause=0.0, connect_timeout=5, read_timeout=1)
 SHAPES = {"moments_shape": (8, 8, 8), "context_shape": (4, 16)}
@@ -290,7 +290,7 @@ def test_other_files_in_an_archive_are_passed_over(tmp_path):
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness.preparation import fetch, unpack
+from harness.data.preparation import fetch, unpack
 unpack._EVERY = 8
 count, real = 0, unpack._extract
 def extract(*arguments):

@@ -7,7 +7,7 @@ import pytest
 
 from harness.base.errors import EnvironmentFault
 from harness.data import features, identity
-from harness.preparation import check, pack
+from harness.data.preparation import check, pack
 from tests import command, file_schemas
 from tests.fixtures import write_features
 
@@ -196,7 +196,7 @@ def test_the_digest_is_of_the_content(directory, tmp_path):
 
 def test_a_quick_check_reads_a_sample_of_many_images(tmp_path, monkeypatch):
     directory = sound(tmp_path / "data", images=40)
-    monkeypatch.setattr("harness.preparation.check_files.SAMPLED", 10)
+    monkeypatch.setattr("harness.data.preparation.check_files.SAMPLED", 10)
     monkeypatch.setattr("harness.data.identity._SAMPLED", 5)
     report = check.check(directory)
     assert 10 <= report.splits["train"]["read"] <= 15 and not report.faults

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness import runs
 from harness.base.progress import say
-from harness.live import follow
+from harness.training.curves import follow
 
 _LAST_LOOK = 15.0  # seconds that it has for what is left when training has ended
 
@@ -42,7 +42,8 @@ def reporting(run: runs.Run, kinds: tuple[str, ...]) -> Iterator[None]:
 
 
 def _start(directory: Path, kinds: tuple[str, ...], said: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "harness.live.follow", str(directory.resolve()), *kinds]
+    module = "harness.training.curves.follow"
+    command = [sys.executable, "-m", module, str(directory.resolve()), *kinds]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with open(said, "wb") as log:
         return subprocess.Popen(

@@ -23,9 +23,9 @@ from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress
 from harness.base.wording import counted
 from harness.data import features
-from harness.preparation import annotations as captioned
-from harness.preparation import images
-from harness.preparation.annotations import Item
+from harness.data.preparation import annotations as captioned
+from harness.data.preparation import images
+from harness.data.preparation.annotations import Item
 
 _DECODERS = 8  # threads; images are decoded without Python's lock
 _AHEAD = 2  # blocks decoded ahead of the device
@@ -279,7 +279,7 @@ def extract(job: Job, *, prompts: Path | None, processes: int | None,
 
     `arguments`: the command line after `harness`, for the processes that do a part.
     """
-    from harness.preparation import extract_parts
+    from harness.data.preparation import extract_parts
 
     with runs.locked(job.output / f".extract-{job.split}"):
         items = begin(job)
