@@ -105,8 +105,8 @@ class WandB:
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that both take as hyperparameters: numbers and text."""
-    return {key: value if isinstance(value, int | float | str) else str(value)
+    """Values that both take as hyperparameters: numbers and text; to protobuf a bool is neither."""
+    return {key: value if type(value) in (int, float, str) else str(value)
             for key, value in config.items()}
 
 
