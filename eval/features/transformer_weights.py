@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.features import inception_weights
-from harness import files
-from harness.base.errors import DataError, EnvironmentFault
-from harness.base.progress import Progress
-from harness.files import download
+from eval.features import inception_weights, published_files
+from eval.features.published_files import File
+from harness.base.errors import EnvironmentFault
 
 # By preference. The second is a pickle, which torch's restricted unpickler reads.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
-
-@dataclass(frozen=True)
-class File:
-    """A published file: `size` in bytes, `sha256` in hex."""
-
-    name: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -88,50 +76,9 @@ def fetch(name: str, source: Path | None = None) -> Path:
     """
     published, target = PUBLISHED[name], folder_of(name)
     for file in (published.config, published.weights):
-        there = target / file.name
-        if there.is_file():
-            _check(there, file)
-        elif source is not None:
-            _check(source / file.name, file)
-            with files.atomic_path(there) as temporary:
-                shutil.copyfile(source / file.name, temporary)
-        else:
-            _download(f"{published.url}/{file.name}", there, file)
-    return target
-
-
-def _download(url: str, target: Path, file: File) -> None:
-    part = target.with_name(target.name + ".part")
-    with files.writing(part):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        begun = part.stat().st_size if part.exists() else 0
-    with Progress(file.size, target.name, start=begun, unit="B") as progress:
-        try:
-            download.download(
-                url, part, expected=file.size, patience=download.Patience(),
-                progress=progress.advance,
-            )
-        except EnvironmentFault as error:
-            raise EnvironmentFault(
-                error.message, remedy="the same command continues; without a network fetch the "
-                "files elsewhere and give their folder with --from FOLDER",
-            ) from error
-    try:
-        _check(part, file)
-    except DataError:
-        part.unlink()  # a wrong beginning can never become right
-        raise
-    with files.writing(target):
-        part.replace(target)
-        files.fsync_directory(target.parent)
-
-
-def _check(path: Path, file: File) -> None:
-    if not path.is_file():
-        raise DataError(f"{path} is missing or not a file")
-    size = path.stat().st_size
-    if size != file.size or files.sha256_file(path) != file.sha256:
-        raise DataError(
-            f"{path} is not the published file: expected {file.size} bytes with the SHA-256 "
-            f"{file.sha256[:16]}...", remedy="move it away, then fetch",
+        published_files.put(
+            file, target / file.name, url=f"{published.url}/{file.name}",
+            source=source and source / file.name,
+            remedy="fetch the files elsewhere and give their folder with --from FOLDER",
         )
+    return target

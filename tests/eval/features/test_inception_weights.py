@@ -8,6 +8,7 @@ import pytest
 
 from eval.features import inception_weights
 from harness.base.errors import DataError, EnvironmentFault
+from harness.files import download
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -27,6 +28,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = CONTENT[begin:]
         self.send_response(206 if begin else 200)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"1"')
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.end_headers()
         if type(self).cut:
             type(self).cut -= 1
@@ -51,6 +55,7 @@ def url():
 def place(tmp_path, monkeypatch):
     """A TORCH_HOME of its own, and CONTENT as the published file."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(download.time, "sleep", lambda _: None)
     digest = hashlib.sha256(CONTENT).hexdigest()
     monkeypatch.setattr(inception_weights, "OFFICIAL_SHA256_PREFIX", digest[:8])
     return inception_weights.weights_path()
@@ -66,24 +71,26 @@ def test_it_is_downloaded_to_where_torch_hub_looks(url, place):
 
 def test_a_broken_download_is_continued(url, place):
     Handler.cut = 1
-    with pytest.raises(EnvironmentFault, match="same command continues"):
-        inception_weights.fetch(url=url)
-    assert not place.exists()
     assert inception_weights.fetch(url=url).read_bytes() == CONTENT
     assert Handler.ranges[0] == 0 and Handler.ranges[1] > 0
+    assert [p.name for p in place.parent.iterdir()] == [place.name]
 
 
 def test_a_wrong_beginning_is_thrown_away(url, place):
     place.parent.mkdir(parents=True)
-    place.with_name(place.name + ".part").write_bytes(b"x" * 1000)
-    with pytest.raises(DataError, match="not the published file"):
-        inception_weights.fetch(url=url)
-    assert not place.exists()
+    place.with_name(place.name + ".part").write_bytes(b"x" * 1000)  # nothing says of what
     assert inception_weights.fetch(url=url).read_bytes() == CONTENT
 
 
+def test_another_file_on_the_server_is_not_kept(url, place, monkeypatch):
+    monkeypatch.setattr(inception_weights, "OFFICIAL_SHA256_PREFIX", "0" * 8)
+    with pytest.raises(DataError, match="not the published file"):
+        inception_weights.fetch(url=url)
+    assert not list(place.parent.iterdir())
+
+
 def test_no_network_is_exit_5(place):
-    with pytest.raises(EnvironmentFault, match="--from FILE"):
+    with pytest.raises(EnvironmentFault, match="same command continues.*--from FILE"):
         inception_weights.fetch(url="http://127.0.0.1:9/none")
 
 
