@@ -9,6 +9,7 @@ from harness.base import paddle_env
 paddle_env.prepare(threads=1)
 
 from tests import fixtures  # noqa: E402
+from tests.browser import browser  # noqa: E402, F401
 
 
 def pytest_collection_modifyitems(items):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ import pytest
 from baselines.nights import night_notes, page_data, page_files
 from baselines.nights.night_notes import Note
 from tests.baselines.nights import made_nights
+from tests.browser import needs_chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 NIGHTS = 60
 MINUS = "\N{MINUS SIGN}"
 STRANGE = "<script>alert(1)</script>"
@@ -30,17 +28,6 @@ def site(tmp_path_factory):
     night_notes.add(history, Note(SLOW, "<b>known</b>, accepted", "a100", "small", "throughput"))
     night_notes.add(history, Note(made_nights.date(50), "new driver on all"))
     return page_files.write(history, root / "out")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu"]
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from harness.base.errors import EnvironmentFault
 from harness.training.curves import beside, points, writers
 from tests import command, fixtures
 from tests.baselines import made
+from tests.browser import needs_chromium
 from tests.command import assert_one_line_error, harness
-from tests.reports.output.test_page import browser, needs_chromium  # noqa: F401
 
 LOSS = "train/loss"
 
@@ -201,7 +201,7 @@ DRAWN = """[...document.querySelectorAll("canvas, svg")].some(
 
 @needs_chromium
 @pytest.mark.parametrize("kind, page", [("visualdl", "/app/scalar"), ("tensorboard", "/")])
-def test_a_browser_shows_the_curves(kind, page, written, browser, tmp_path):  # noqa: F811
+def test_a_browser_shows_the_curves(kind, page, written, browser, tmp_path):
     screen = browser.new_page(viewport={"width": 1280, "height": 900})
     with served(kind, written / "live" / kind) as address:
         screen.goto(address + page)
