@@ -8,8 +8,9 @@ from harness.base import paddle_env
 
 paddle_env.prepare(threads=1)
 
-from tests import fixtures  # noqa: E402
+from tests import command, fixtures  # noqa: E402
 from tests.browser import browser  # noqa: E402, F401
+from tests.warm import Warm  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -22,6 +23,15 @@ def pytest_collection_modifyitems(items):
         for mark, reason in reasons.items():
             if item.get_closest_marker(mark) and not here[mark]:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands(tmp_path_factory):
+    """What `command.harness` forks from."""
+    with Warm(tmp_path_factory.mktemp("commands"), "ppdiffusers", "models.cpu.kernels") as server:
+        command.WARM = server
+        yield
+    command.WARM = None
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import re
 import shlex
 import textwrap
 
-from tests.command import harness
+from tests.command import cold
 from tests.test_docs import PAGES, ROOT, SHOWN
 
 # What a line starts with -> why it is not run. The longest that fits counts.
@@ -125,7 +125,7 @@ def test_shown_commands_run_on_the_digits(tmp_path, capsys):
         if why := reason(line):
             left.append(f"{page}: {line}: {why}")
             continue
-        ended = harness(*filled(line, f"made{number}"), cwd=tmp_path)
+        ended = cold(*filled(line, f"made{number}"), cwd=tmp_path)
         assert ended.returncode == 0, f"{page}: {line}\n{ended.stderr}"
         ran.append(line)
     with capsys.disabled():

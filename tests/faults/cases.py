@@ -15,6 +15,7 @@ from pathlib import Path
 
 from eval import protocols
 from tests import assets, fixtures
+from tests.warm import Warm
 
 # Steps; evaluated at the start and after step 8, where a grid is drawn and a checkpoint saved too.
 STEPS = 12
@@ -47,6 +48,11 @@ eval_at_start = true
 [eval]
 train_protocol = "{COCO_PROTOCOL.name}"
 """
+
+
+def server(folder: Path) -> Warm:
+    """One that knows the protocol above; its commands look for Inception's weights in `folder`."""
+    return Warm(folder, "tests.faults.cases", TORCH_HOME=str(folder / "torch"))
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ def make(name: str, warm, folder: Path) -> Case:
     shutil.copytree(assets.VAE, data / "vae")
     features = seeds.generator(0, "reference").standard_normal((8, 2048))
     feature_statistics.save(data / "reference.npz", feature_statistics.of_features(features))
-    weights = warm.torch_home / "hub" / "checkpoints" / inception_weights.FILE_NAME
+    home = Path(warm.environment["TORCH_HOME"])
+    weights = home / "hub" / "checkpoints" / inception_weights.FILE_NAME
     if not weights.exists():
         peer.write_weights(weights)
     return Case(str(folder / "coco.toml"), data, SHORT)

@@ -3,13 +3,12 @@
 import pytest
 
 from tests.faults import cases
-from tests.faults.warm import Warm
 from tests.fixtures import write_tiny_config
 
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory):
-    with Warm(tmp_path_factory.mktemp("warm")) as server:
+    with cases.server(tmp_path_factory.mktemp("warm")) as server:
         yield server
 
 

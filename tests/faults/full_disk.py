@@ -14,8 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.faults import cases
 from tests.faults.striking import bits
-from tests.faults.warm import Warm
+from tests.warm import Warm
 
 STEPS = 6  # sizes of the disk
 COMMANDS = {
@@ -74,7 +75,7 @@ def fill(name: str, inputs: Path, disk: Path, warm: Warm) -> int:
 def main() -> None:
     name, inputs, disk = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "none", disk], check=True)
-    with Warm(Path(os.environ["TMPDIR"])) as warm:
+    with cases.server(Path(os.environ["TMPDIR"])) as warm:
         print(fill(name, inputs, disk, warm))
 
 

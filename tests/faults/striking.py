@@ -16,7 +16,7 @@ import psutil
 
 from tests import command
 from tests.faults.cases import content
-from tests.faults.warm import wait_for
+from tests.warm import wait_for
 
 _HOLDS = Path(__file__).parent / "strike"
 

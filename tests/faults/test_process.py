@@ -15,7 +15,7 @@ import pytest
 from harness import runs
 from tests.command import assert_one_line_error, environment
 from tests.faults.cases import STEPS, bits
-from tests.faults.warm import wait_for
+from tests.warm import wait_for
 
 QUICK = pytest.mark.parametrize("case", ["tiny", "digits_tiny", "coco"], indirect=True)
 TINY = pytest.mark.parametrize("case", ["tiny"], indirect=True)

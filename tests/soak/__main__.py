@@ -21,7 +21,7 @@ from pathlib import Path
 
 from harness.base.cpu_info import cpu_name
 from tests.command import ROOT, environment
-from tests.faults.warm import Warm
+from tests.faults import cases
 from tests.fixtures import write_features, write_tiny_config
 from tests.soak import page, watching
 from tests.soak.cycle import Cycles, seen
@@ -41,7 +41,7 @@ def soak(out: Path, length: float) -> bool:
     os.environ["TMPDIR"] = str(place.resolve() / "tmp")
     (place / "tmp").mkdir(parents=True, exist_ok=True)
     (place / "warm").mkdir(exist_ok=True)
-    with Warm(place / "warm") as warm:
+    with cases.server(place / "warm") as warm:
         work = Cycles(place, warm, mark)
         while sum(one["seconds"] for one in cycles) < length:
             one = work.one(len(cycles))

@@ -22,9 +22,9 @@ import psutil
 
 from harness import files, runs
 from tests.faults import cases
-from tests.faults.warm import Warm
 from tests.soak import watching
 from tests.soak.watching import Usage
+from tests.warm import Warm
 
 STEPS = 4  # by which the run that goes on is trained in a cycle
 LONG = [word for key, value in {

@@ -1,20 +1,24 @@
 """A process that has imported paddle once and forks a `harness` command whenever asked.
 
-Each command is a process of its own, which can be killed, limited and waited for; it only
-does not import paddle again. `Warm` is the test's side.
+Each command is a process of its own, which can be killed, limited and waited for; it only does
+not import paddle, and what imports as slowly, again: 1 to 3 s. `Warm` is the test's side.
 """
 
 from __future__ import annotations
 
+import atexit
+import importlib
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.command import ROOT, environment
 
@@ -39,31 +43,34 @@ class Ended:
 
 
 class Warm:
-    """The server; a context manager."""
+    """The server, which starts with the first command; a context manager.
 
-    def __init__(self, folder: Path):
-        self._folder, self._count = folder, 0
-        self.torch_home = folder / "torch"  # where commands look for Inception's weights
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.warm"], cwd=ROOT, text=True,
-            env=environment(TORCH_HOME=str(self.torch_home)), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._answer()
+    It imports `modules` beside paddle; it and its commands have `variables` beside ours.
+    """
+
+    def __init__(self, folder: Path, *modules: str, **variables: str):
+        self._folder, self._modules, self._count = folder, modules, 0
+        self.environment = environment(**variables)
+        self._server: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Warm:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.stdin.close()
-        self._server.wait(60)
+        if self._server:
+            self._server.stdin.close()
+            self._server.wait(60)
 
-    def start(self, *arguments: object, more_memory: int = 0) -> Child:
-        """Start `harness ARGUMENTS`; `more_memory`: bytes of address space it may add, if not 0."""
+    def start(
+        self, *arguments: object, cwd: Path | None = None, timeout: int = 0, more_memory: int = 0,
+    ) -> Child:
+        """Start `harness ARGUMENTS` in `cwd`; `timeout`: seconds after which SIGALRM ends it,
+        `more_memory`: bytes of address space it may add, both if not 0."""
         self._count += 1
         out, err = (self._folder / f"{self._count}.{kind}" for kind in ("out", "err"))
         out.touch(), err.touch()  # a signal can strike before the child opens them
         pid = self._ask({"argv": [*map(str, arguments)], "out": str(out), "err": str(err),
+                         "cwd": str(cwd or Path.cwd()), "timeout": timeout,
                          "more_memory": more_memory})
         return Child(pid, out, err)
 
@@ -71,10 +78,17 @@ class Warm:
         status, peak = self._ask({"wait": child.pid})
         return Ended(status, child.out.read_text(), child.err.read_text(), peak)
 
-    def run(self, *arguments: object, more_memory: int = 0) -> Ended:
-        return self.wait(self.start(*arguments, more_memory=more_memory))
+    def run(self, *arguments: object, **options: Any) -> Ended:
+        """Start and wait; `options` are those of `start`."""
+        return self.wait(self.start(*arguments, **options))
 
     def _ask(self, request):
+        if not self._server:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "tests.warm", *self._modules], cwd=ROOT, text=True,
+                env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )
+            self._answer()
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         return self._answer()
@@ -98,6 +112,8 @@ def _child(request) -> None:
     for descriptor, path in ((1, request["out"]), (2, request["err"])):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(request["cwd"])
+    signal.alarm(request["timeout"])
     if request["more_memory"]:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limit = used + request["more_memory"]
@@ -115,6 +131,8 @@ def _child(request) -> None:
         import traceback
 
         traceback.print_exc()
+    threading._shutdown()  # as an interpreter's end does: waits for threads, then
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -124,7 +142,8 @@ def serve() -> None:
     from harness.base import paddle_env
 
     paddle_env.require_paddle()
-    import tests.faults.cases  # noqa: F401
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
 
     print("0", flush=True)
     for line in sys.stdin:
