@@ -14,6 +14,8 @@ import ctypes
 import io
 import os
 import signal
+import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,7 +194,24 @@ def join() -> World:
     first = os.environ.get("PADDLE_MASTER") or os.environ["PADDLE_TRAINER_ENDPOINTS"].split(",")[0]
     host = os.environ.get("MASTER_ADDR") or first.rpartition(":")[0]
     store = paddle.base.core.create_or_get_global_tcp_store()
-    return World(rank, size, line=Lifeline(rank, size, store, host))
+    world = World(rank, size, line=Lifeline(rank, size, store, host))
+    _send_at_once()
+    return world
+
+
+def _send_at_once() -> None:
+    """Have every TCP socket of this process send what is written at once (TCP_NODELAY).
+
+    Paddle's store writes a request in four pieces, and the kernel holds the second back until the
+    first is acknowledged, which its receiver puts off: 40 ms a request, several in every step.
+    """
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # that of the listing is closed
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(number)) as one:
+                if one.family in (socket.AF_INET, socket.AF_INET6):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 @contextlib.contextmanager

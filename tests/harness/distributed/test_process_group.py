@@ -144,7 +144,7 @@ def wait_for(condition, process, seconds=120):
         if found := condition():
             return found
         assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+        time.sleep(0.005)  # less than a step
     raise AssertionError("it never came")
 
 
@@ -162,9 +162,9 @@ def kill_a_rank(train, alone, name, rank, after):
     directory = train.folder / name
     options = (*FIXED, "--set", "train.save_steps=5", "--nproc", 2)
     process = command.start(*train.arguments(name, *options))
-    wait_for(lambda: lines_in(directory) >= after, process)
     workers = wait_for(lambda: len(w := workers_of(process)) == 2 and w, process)
     chosen = [w for w in workers if _environ(w).get("PADDLE_TRAINER_ID") == str(rank)]
+    wait_for(lambda: lines_in(directory) >= after, process)
     chosen[0].kill()
     _, errors = process.communicate(timeout=60)
     if process.returncode != 0:  # it may have finished before the kill took effect
@@ -197,8 +197,9 @@ def test_max_restarts_starts_the_job_again(train, alone):
     directory = train.folder / "restarted"
     options = (*FIXED, "--set", "train.save_steps=5", "--nproc", 2, "--max-restarts", 1)
     process = command.start(*train.arguments("restarted", *options))
+    workers = wait_for(lambda: len(w := workers_of(process)) == 2 and w, process)
     wait_for(lambda: lines_in(directory) >= 7, process)
-    workers_of(process)[0].kill()
+    workers[0].kill()
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     same_weights(alone, directory)
@@ -292,6 +293,35 @@ def test_shares_that_cannot_be_are_refused_with_those_that_can():
         process_group.local_share(6, 1, World(0, 4))
     with pytest.raises(UsageError, match="possible: 1, 2, 3, 6"):
         process_group.local_share(12, 4, World(0, 2))
+
+
+CONNECTIONS = """
+import psutil, socket
+from harness.distributed import process_group
+with process_group.joined() as world:
+    here = [one for one in psutil.Process().net_connections("tcp") if one.raddr]
+    sockets = [socket.socket(fileno=one.fd) for one in here]
+    print(*[one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets])
+    world.meet()
+    [one.detach() for one in sockets]
+"""
+
+
+def test_what_is_asked_of_the_store_is_sent_at_once(tmp_path):
+    """Else every request takes the 40 ms after which a receiver acknowledges its first piece."""
+    address, *ends = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONNECTIONS], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+            env=command.environment(
+                PADDLE_TRAINER_ID=str(rank), PADDLE_TRAINERS_NUM="2", PADDLE_MASTER=address,
+                PADDLE_TRAINER_ENDPOINTS=",".join(ends), PADDLE_CURRENT_ENDPOINT=ends[rank],
+            ),
+        ) for rank in range(2)
+    ]
+    for worker in workers:
+        said, _ = worker.communicate(timeout=120)
+        assert worker.returncode == 0 and len(said.split()) >= 2 and set(said.split()) == {"1"}
 
 
 def test_numpy_waits_for_require_paddle():
