@@ -2,6 +2,7 @@
 
 A shown command is run as it stands, in one directory, in the pages' order; words in capitals, which
 the reader fills in, are filled in; where it would take minutes, options that it has make it short.
+The first of each kind starts as a reader's does, with nothing imported.
 What is not run is named in `NOT_RUN`, with the reason: a new command has to be run or named.
 """
 
@@ -11,7 +12,7 @@ import re
 import shlex
 import textwrap
 
-from tests.command import cold
+from tests.command import cold, harness
 from tests.test_docs import PAGES, ROOT, SHOWN
 
 # What a line starts with -> why it is not run. The longest that fits counts.
@@ -64,6 +65,7 @@ SHORT = {
     "sample": "--steps 2",
 }
 
+GROUPS = ("data", "study", "runs", "config")  # whose commands are two words
 SAMPLES = {"--fid", "--sweep", "--checkpoints", "--until-width", "--against"}  # of eval
 
 
@@ -118,14 +120,17 @@ def shown_file(name):
 
 
 def test_shown_commands_run_on_the_digits(tmp_path, capsys):
-    ran, left = [], []
+    ran, left, kinds = [], [], []
     for name in SHOWN_FILES:
         (tmp_path / name).write_text(shown_file(name))
     for number, (page, line) in enumerate(shown()):
         if why := reason(line):
             left.append(f"{page}: {line}: {why}")
             continue
-        ended = cold(*filled(line, f"made{number}"), cwd=tmp_path)
+        words = filled(line, f"made{number}")
+        kind = words[:2] if words[0] in GROUPS else words[:1]
+        ended = (harness if kind in kinds else cold)(*words, cwd=tmp_path)
+        kinds.append(kind)
         assert ended.returncode == 0, f"{page}: {line}\n{ended.stderr}"
         ran.append(line)
     with capsys.disabled():
