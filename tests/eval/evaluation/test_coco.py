@@ -19,7 +19,7 @@ from harness.base import seeds
 from tests import file_schemas, fixtures
 from tests.command import assert_one_line_error, harness
 
-SAMPLES = 4
+SAMPLES = 2
 QUICK = ("--fid", "--n-samples", SAMPLES, "--steps", 2)
 # CompVis/stable-diffusion-v1-4, vae/config.json
 STABLE_DIFFUSION = {
