@@ -47,6 +47,7 @@ SelectTypeParameters=CR_Core
 MpiDefault=none
 ReturnToService=2
 FirstJobId={port}
+SchedulerParameters=sched_interval=1,bf_interval=1
 PartitionName=all Nodes=ALL Default=YES
 """
 
