@@ -39,9 +39,14 @@ def test_killed_and_stopped_two_at_a_time_a_study_has_the_bits_of_one_by_one(fea
     process.send_signal(signal.SIGKILL)
     process.communicate()
     study = study_file.load(path)
-    until(lambda: not any(study_directory.state(out, one.id).alive() for one in study.cells()))
+
+    def alive():
+        return any(study_directory.state(out, one.id).alive() for one in study.cells())
+
+    until(lambda: not alive())
 
     process = start(*command)
+    until(alive)  # the logs may be long enough already
     until(lambda: any(len(log.read_bytes().splitlines()) > 5 for log in logs if log.exists()))
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=120)
