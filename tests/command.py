@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.warm import Warm
 
 ROOT = Path(__file__).parents[1]
+# Set while a test runs: by pytest, and by what is imported for it (scikit-learn).
+_NOT_OURS = ("PYTEST_CURRENT_TEST", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 WARM: Warm | None = None  # the session's, which tests/conftest.py sets
 
 
@@ -45,7 +47,7 @@ def start(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess
 
 def environment(**extra: str) -> dict[str, str]:
     """This process's environment with the project importable from anywhere."""
-    ours = {key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"}
+    ours = {key: value for key, value in os.environ.items() if key not in _NOT_OURS}
     return {**ours, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **extra}
 
 
