@@ -52,19 +52,17 @@ def run(command: Callable[[], object]) -> None:
             if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job
                 signal.signal(number, _interrupt)
         command()
-        insistent_signals.end()
+        _hear_no_more()
     except SystemExit as leaving:
-        insistent_signals.end()
+        _hear_no_more()
         # click's own answer is 1 (`harness config show | head`).
         if isinstance(leaving.__context__, BrokenPipeError) and _reader_has_gone():
             _drop_output()
             _exit(0)
         raise
     except BaseException as error:
-        insistent_signals.end()
+        _hear_no_more()
         if _signals:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)  # it has been heard
             # Inside an import, a signal comes out as any error at all. Files appear whole or not
             # at all, so there is nothing to put right.
             _end(75, f"{_signals[0]}: stopped; run the same command again")
@@ -77,6 +75,13 @@ def run(command: Callable[[], object]) -> None:
             _end(5, f"error: {error.strerror}; free some space and run the same command again")
         _tell_launcher(1, f"{type(error).__name__}: {error}")
         raise
+
+
+def _hear_no_more() -> None:
+    """The command has ended: a signal has nothing left to stop, and the exit code stands."""
+    insistent_signals.end()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _print_any_path() -> None:
