@@ -1,3 +1,5 @@
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,15 @@ def test_any_number_of_workers_gives_the_same_batches(features, workers):
         assert a.latents.tobytes() == b.latents.tobytes()
         assert a.context.tobytes() == b.context.tobytes()
         assert a.timesteps.tobytes() == b.timesteps.tobytes()
+
+
+def test_drawing_interns_no_name(features, monkeypatch):
+    """Each would fill the table of interned strings, which then doubles during a long training."""
+    made, join, drawn = [], pathlib.Path.__truediv__, source(features)
+    monkeypatch.setattr(pathlib.Path, "__truediv__", lambda *a: made.append(a[1]) or join(*a))
+    assert drawn.split.directory / "seen" and made == ["seen"]
+    drawn.batch(0, range(8))
+    assert made == ["seen"]
 
 
 def test_an_epoch_visits_every_image_once_and_the_next_in_another_order(features):
