@@ -185,6 +185,9 @@ def test_each_worker_s_features_are_made_on_its_own_gpu(monkeypatch):
 ENDS_WELL = """
 import os, pathlib, signal, time
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+status = pathlib.Path("/proc", str(os.getppid()), "status")
+while not int(status.read_text().split("SigCgt:")[1].split()[0], 16) >> signal.SIGTERM - 1 & 1:
+    time.sleep(0.01)  # until it hears
 os.kill(os.getppid(), signal.SIGTERM)
 time.sleep(0.5)
 pathlib.Path(os.environ["{folder}"], "result").write_text("runs/x")
