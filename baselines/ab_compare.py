@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -69,19 +70,22 @@ class Result:
 
 def run(
     sides: Mapping[str, Cell], out: Path, *, rounds: int, evaluation: Sequence[str] | None,
-    retries: int = 0,
+    retries: int = 0, turns: str | None = None,
 ) -> Result:
     """Run what is still to be run of `rounds` of A and B, and compare.
 
     `sides`: a cell for "a" and "b" each, whose directory is not looked at. `evaluation`: options
     of `harness eval`; None leaves it out. Raises the error of a run that fails.
     """
-    _keep_plan(sides, out, evaluation)
+    turns = turns or _turns(sides)
+    _keep_plan(sides, out, {"evaluation": evaluation, "turns": turns})
     placed = {
         side: [replace(sides[side], directory=out / "runs" / f"{side}-{n}") for n in range(rounds)]
         for side in SIDES
     }
-    for _, ended in cells.train_all(in_turns(placed), "A/B", retries=retries):
+    for _, ended in cells.train_all(
+        in_turns(placed), "A/B", retries=retries, in_turns=turns == "steps"
+    ):
         if ended.code:
             raise ended.error()
     if evaluation is not None:
@@ -134,12 +138,16 @@ def drift(a: runs.Run, b: runs.Run) -> Drift:
     return Drift(steps, parted)
 
 
-def _keep_plan(
-    sides: Mapping[str, Cell], out: Path, evaluation: Sequence[str] | None
-) -> None:
+def _turns(sides: Mapping[str, Cell]) -> str:
+    """By steps where that is sure to fit: a card may not hold two trainings."""
+    plain = not any(side.arguments for side in sides.values())
+    return "steps" if plain and not shutil.which("nvidia-smi") else "runs"
+
+
+def _keep_plan(sides: Mapping[str, Cell], out: Path, how: Mapping[str, Any]) -> None:
     """Note what is compared in `out`, or refuse one that holds another comparison's runs."""
     described = {side: {**asdict(sides[side]), "directory": None} for side in SIDES}
-    plan = {"schema": SCHEMA, "commit": fingerprint.git_commit(), "evaluation": evaluation}
+    plan = {"schema": SCHEMA, "commit": fingerprint.git_commit(), **how}
     plan = json.loads(json.dumps({**plan, **described}, default=str))
     path = out / "plan.json"
     if not path.exists():

@@ -7,10 +7,12 @@ whoever runs the same cells again goes on where they stopped.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +25,10 @@ from harness.base.errors import (
     UsageError,
 )
 from harness.base.progress import Progress, say
+from harness.cells import side_by_side
+from harness.cells.side_by_side import Job
 from harness.distributed import child_commands
+from harness.training import turns
 
 _ROOT = Path(__file__).resolve().parents[2]
 # The checkout that this code is of. An installed harness lies among all that its environment has,
@@ -99,17 +104,48 @@ def train(cell: Cell, *, retries: int = 0) -> Ended:
     """
     if done(cell):
         return Ended(str(cell.directory), 0, "")
-    options = ["--output-dir", _absolute(cell.directory), "--no-eval"]
-    for name, value in (("--seed", cell.seed), ("--until", cell.until)):
-        options += [] if value is None else [name, str(value)]
-    for override in cell.overrides:
-        options += ["--set", override]
     for left in range(retries, -1, -1):
-        ended = _call(cell, "train", _config(cell), *options)
+        ended = _call(cell, *_training(cell))
         if ended.code in (0, 2) or not left:
             break
         say(f"{ended}; trying again")
     return ended
+
+
+def train_in_turns(pair: Sequence[Cell], *, retries: int = 0) -> list[Ended]:
+    """Train two cells beside each other, which take turns step by step; else as `train`.
+
+    One that fails is tried again alone, and so goes on one whose other was done before.
+    """
+    left = [cell for cell in pair if not done(cell)]
+    ended = dict(_beside_each_other(left)) if len(left) == 2 else {}
+    for cell in pair:
+        found = ended.get(cell)
+        if found and found.code not in (0, 2) and retries:
+            say(f"{found}; trying again")
+            found = train(cell, retries=retries - 1)
+        ended[cell] = found or train(cell, retries=retries)
+    return [ended[cell] for cell in pair]
+
+
+def _beside_each_other(pair: Sequence[Cell]) -> Iterator[tuple[Cell, Ended]]:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as held:
+        jobs = {}
+        for cell, (variables, end) in zip(pair, held.enter_context(turns.pair()), strict=True):
+            command, environment, where = _command(cell, *_training(cell))
+            jobs[cell] = Job(
+                str(cell.directory), command, Path(folder) / str(end),
+                {**environment, **variables}, where, (end,),
+            )
+        cells = {job.name: cell for cell, job in jobs.items()}
+        try:
+            with contextlib.closing(side_by_side.run(jobs.values(), [{}, {}], {})) as every:
+                for job, code in every:
+                    held.close()  # so that the other hears of it
+                    said = job.log.read_text(errors="replace")
+                    yield cells[job.name], _ended(cells[job.name], "train", code, said)
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be run: {error.strerror}") from error
 
 
 def evaluate(cell: Cell, *options: object) -> Ended:
@@ -118,20 +154,44 @@ def evaluate(cell: Cell, *options: object) -> Ended:
 
 
 def train_all(
-    cells: Iterable[Cell], label: str, *, retries: int = 0
+    cells: Iterable[Cell], label: str, *, retries: int = 0, in_turns: bool = False
 ) -> Iterator[tuple[Cell, Ended]]:
-    """Train those that are not done, in this order, showing how far it is; how each ended."""
-    cells = list(cells)
-    left = [cell for cell in cells if not done(cell)]
-    start = len(cells) - len(left)
+    """Train those that are not done, in this order, showing how far it is; how each ended.
+
+    `in_turns`: two by two, beside each other and in turns.
+    """
+    cells, size = list(cells), 2 if in_turns else 1
+    groups = [cells[first:first + size] for first in range(0, len(cells), size)]
+    left = [group for group in groups if not all(map(done, group))]
+    start = len(cells) - sum(map(len, left))
     with Progress(len(cells), label, start=start, unit="runs", early=True) as progress:
-        for cell in left:
-            ended = train(cell, retries=retries)
-            progress.advance()
-            yield cell, ended
+        for group in left:
+            found = (train_in_turns(group, retries=retries) if in_turns
+                     else [train(group[0], retries=retries)])
+            progress.advance(len(group))
+            yield from zip(group, found, strict=True)
+
+
+def _training(cell: Cell) -> list[str]:
+    options = ["train", _config(cell), "--output-dir", _absolute(cell.directory), "--no-eval"]
+    for name, value in (("--seed", cell.seed), ("--until", cell.until)):
+        options += [] if value is None else [name, str(value)]
+    for override in cell.overrides:
+        options += ["--set", override]
+    return options
 
 
 def _call(cell: Cell, *words: object) -> Ended:
+    command, environment, folder = _command(cell, *words)
+    try:
+        process = child_commands.run(command, env=environment, cwd=folder)
+    except OSError as error:
+        raise UsageError(f"{cell.python} cannot be run: {error.strerror}") from error
+    return _ended(cell, words[0], process.returncode, process.stderr)
+
+
+def _command(cell: Cell, *words: object) -> tuple[list[str], dict[str, str], Path]:
+    """The command, its environment, and the folder that it is called from."""
     command = [
         cell.python, "-m", "harness", *map(str, words), "--data", _absolute(cell.data),
         *cell.arguments,
@@ -139,14 +199,14 @@ def _call(cell: Cell, *words: object) -> Ended:
     # `python -m` finds first what lies in the folder that it is called from.
     folder = cell.source or cell.directory.parent
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        process = child_commands.run(command, env=_environment(cell), cwd=folder)
-    except OSError as error:
-        raise UsageError(f"{cell.python} cannot be run: {error.strerror}") from error
-    what = f"{cell.directory}: `harness {words[0]}`"
-    if process.returncode == 75:
+    return command, _environment(cell), folder
+
+
+def _ended(cell: Cell, word: object, code: int, stderr: str) -> Ended:
+    what = f"{cell.directory}: `harness {word}`"
+    if code == 75:
         raise Interrupted(f"{what} was stopped", remedy="run the same command again")
-    return Ended(what, process.returncode, process.stderr)
+    return Ended(what, code, stderr)
 
 
 def _environment(cell: Cell) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import files
@@ -16,11 +16,17 @@ _LOOK = 0.1  # seconds between two looks at who has ended
 
 @dataclass(frozen=True)
 class Job:
-    """A command, called `name`; what it says is appended to `log`."""
+    """A command, called `name`; what it says is appended to `log`.
+
+    `environment`: variables of its own. `descriptors`: those of ours that it inherits.
+    """
 
     name: str
     command: Sequence[str]
     log: Path
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    folder: Path | None = None
+    descriptors: tuple[int, ...] = ()
 
 
 def run(
@@ -41,7 +47,8 @@ def run(
                 with files.writing(job.log):
                     job.log.parent.mkdir(parents=True, exist_ok=True)
                     process = child_commands.start(
-                        job.command, env={**environment, **slot}, log=job.log)
+                        job.command, env={**environment, **job.environment, **slot},
+                        cwd=job.folder, log=job.log, pass_fds=job.descriptors)
                 running.append((job, slot, process))
             time.sleep(_LOOK)
             for one in [one for one in running if one[2].poll() is not None]:

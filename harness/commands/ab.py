@@ -47,13 +47,16 @@ def _side(name: str):
 @click.option("--n-samples", type=click.IntRange(min=1), help="Override the protocol's N.")
 @click.option("--retries", type=click.IntRange(0, 9), default=0, show_default=True,
               help="Try a run that fails so many times again.")
+@click.option("--turns", type=click.Choice(["steps", "runs"]),
+              help="What A and B take turns by; steps needs memory for both at once.  [default: "
+                   "steps on a CPU where no side has options, else runs]")
 @click.option("--installed", is_flag=True,
               help="Run the harness that each PYTHON has installed, not this one.")
 @json_option
 def command(
     config: str, out: Path, data: Path | None, rounds: int, until: int, seed: int | None,
-    no_eval: bool, protocol: str | None, n_samples: int | None, retries: int, installed: bool,
-    as_json: bool, **sides,
+    no_eval: bool, protocol: str | None, n_samples: int | None, retries: int, turns: str | None,
+    installed: bool, as_json: bool, **sides,
 ) -> None:
     """Compare CONFIG under A and B, which take turns on this machine; exit 3 if B is worse.
 
@@ -79,7 +82,8 @@ def command(
     from baselines import ab_compare, ab_page
 
     result = ab_compare.run(
-        chosen, out, rounds=rounds, evaluation=None if no_eval else evaluation, retries=retries
+        chosen, out, rounds=rounds, evaluation=None if no_eval else evaluation, retries=retries,
+        turns=turns,
     )
     page = ab_page.write(result, out / "report")
     if as_json:

@@ -39,10 +39,13 @@ def run(
     return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
-def start(command: Sequence[str], *, env: dict[str, str], log: Path) -> subprocess.Popen[str]:
+def start(
+    command: Sequence[str], *, env: dict[str, str], log: Path, cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[str]:
     """Begin a command that says what it says at the end of `log`; whoever starts it stops it."""
     with open(log, "a", encoding="utf-8") as said:
-        return _start(command, env, None, said, said)
+        return _start(command, env, cwd, said, said, pass_fds)
 
 
 def stop(processes: Iterable[subprocess.Popen[str]]) -> None:
@@ -60,11 +63,12 @@ def stop(processes: Iterable[subprocess.Popen[str]]) -> None:
 
 
 def _start(
-    command: Sequence[str], env: dict[str, str] | None, cwd: Path | None, out: Any, errors: Any
+    command: Sequence[str], env: dict[str, str] | None, cwd: Path | None, out: Any, errors: Any,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env=env, cwd=cwd, text=True, stdout=out, stderr=errors, start_new_session=True,
-        preexec_fn=functools.partial(die_with_parent, signal.SIGTERM),
+        pass_fds=pass_fds, preexec_fn=functools.partial(die_with_parent, signal.SIGTERM),
     )
 
 

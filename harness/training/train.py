@@ -22,6 +22,7 @@ from harness.training.curves.beside import reporting
 from harness.training.logged_values import RunLog
 from harness.training.step import Trainer
 from harness.training.stop_on_signal import Stop, StopNow
+from harness.training.turns import Turns
 
 Hook = Callable[[runs.Run, Trainer], None]
 
@@ -158,6 +159,7 @@ def _loop(
     )
     log = RunLog(run, world, keep_through=trainer.step)
     saver = Saver(run, trainer, before=log.sync)
+    turns = Turns()
 
     def taken() -> Iterator[tuple[int, data.Batch]]:
         for shard, _ in parts:
@@ -181,6 +183,8 @@ def _loop(
             # What a kill cut off beside this step is made up for; what is there stays.
             with progress.pause():
                 _beside(run, trainer, hooks, stop, saver)
+            with log.chrono.pause():
+                turns.begin()
             while trainer.step < end:
                 loss, stopping = trainer.train(taken(), stop=stop.asked)
                 stop.asked = stop.asked or stopping
@@ -193,12 +197,14 @@ def _loop(
                     leaving = stop.asked if world.size == 1 else stopping
                     _save_if_due(run, trainer, leaving, saver, end)
                     _beside(run, trainer, hooks, stop, saver)
+                    turns.pass_on()
     except StopNow:
         # Weights, log and step are those of the last finished step wherever this comes from.
         saver.save()
         saver.wait()
         raise _interrupted(trainer.step) from None
     finally:
+        turns.close()
         batches.close()
         saver.close()
         log.close()
