@@ -1,9 +1,9 @@
 """A/B: one config under two stacks or two settings, in turns on one machine, judged by the gate.
 
-A B, B A, A B, ...: each run a fresh process, so that a machine that becomes slower meets both
-sides alike; what both runs of a round share is no part of the spread that a difference has to
-exceed (baselines.significance). The first run of each side is evaluated: runs of one seed and one
-stack have the same bits, and whether they do is said.
+A B, B A, A B, ...: each run a fresh process, the two of a round in turns by steps or by runs, so
+that a machine that becomes slower meets both sides alike; what both runs of a round share is no
+part of the spread that a difference has to exceed (baselines.significance). The first run of each
+side is evaluated: runs of one seed and one stack have the same bits, and whether they do is said.
 """
 
 from __future__ import annotations

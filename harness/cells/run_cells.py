@@ -27,8 +27,7 @@ from harness.base.errors import (
 from harness.base.progress import Progress, say
 from harness.cells import side_by_side
 from harness.cells.side_by_side import Job
-from harness.distributed import child_commands
-from harness.training import turns
+from harness.distributed import child_commands, turns
 
 _ROOT = Path(__file__).resolve().parents[2]
 # The checkout that this code is of. An installed harness lies among all that its environment has,

@@ -15,6 +15,7 @@ from harness.base.progress import Progress, say
 from harness.configs import Config
 from harness.distributed import process_group
 from harness.distributed.process_group import World
+from harness.distributed.turns import Turns
 from harness.runs import checkpoints
 from harness.training import announcement
 from harness.training.background_saving import Saver
@@ -22,7 +23,6 @@ from harness.training.curves.beside import reporting
 from harness.training.logged_values import RunLog
 from harness.training.step import Trainer
 from harness.training.stop_on_signal import Stop, StopNow
-from harness.training.turns import Turns
 
 Hook = Callable[[runs.Run, Trainer], None]
 

@@ -155,10 +155,23 @@ def test_what_cannot_be_said_names_the_rounds_that_could(tmp_path):
 
 def test_another_comparison_s_folder_is_refused(tmp_path):
     cell = Cell("small", tmp_path, tmp_path, until=3)
-    ab_compare._keep_plan({"a": cell, "b": cell}, tmp_path, None)
-    ab_compare._keep_plan({"a": cell, "b": cell}, tmp_path, None)
-    with pytest.raises(UsageError, match=r"holds another comparison: b.seed \(None, 1\)"):
-        ab_compare._keep_plan({"a": cell, "b": replace(cell, seed=1)}, tmp_path, None)
+    sides, how = {"a": cell, "b": cell}, {"evaluation": None, "turns": "steps"}
+    ab_compare._keep_plan(sides, tmp_path, how)
+    ab_compare._keep_plan(sides, tmp_path, how)
+    for other, now in (({**sides, "b": replace(cell, seed=1)}, how), (sides, how | {"turns": "x"})):
+        with pytest.raises(UsageError, match=r"holds another comparison: (b.seed|turns) \("):
+            ab_compare._keep_plan(other, tmp_path, now)
+
+
+def test_turns_are_steps_where_both_sides_fit_beside_each_other(tmp_path, monkeypatch):
+    cell = Cell("small", tmp_path, tmp_path)
+    several = replace(cell, arguments=("--nproc", "2"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ab_compare._turns({"a": cell, "b": cell}) == "steps"
+    assert ab_compare._turns({"a": cell, "b": several}) == "runs"
+    (tmp_path / "nvidia-smi").write_text("")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert ab_compare._turns({"a": cell, "b": cell}) == "runs"
 
 
 @pytest.mark.timeout(600)

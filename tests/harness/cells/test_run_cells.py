@@ -116,3 +116,30 @@ def test_those_that_are_done_are_left_alone(cell, features, capsys):
     # What is in the way is refused by the command itself.
     ended = cells.train(replace(real, overrides=("optim.lr=1e-3",)))
     assert ended.code == 2 and isinstance(ended, Ended) and "optim.lr" in str(ended)
+
+
+@pytest.mark.parametrize(("codes", "retries", "ended"), [
+    ((0, 0), 0, [0, 0]), ((5, 0, 0), 1, [0, 0]), ((4, 4), 0, [4, 4]), ((2, 2), 3, [2, 2]),
+])
+def test_two_beside_each_other_end_as_alone(cell, codes, retries, ended):
+    cell = ending(cell, *codes)
+    pair = [cell, replace(cell, directory=cell.directory.parent / "two")]
+    found = cells.train_in_turns(pair, retries=retries)
+    assert [one.code for one in found] == ended and len(notes(cell)) == 2 * len(codes)
+    assert all("went wrong" in str(one) for one in found if one.code)
+
+
+def test_two_take_turns_step_by_step_and_have_the_bits_of_one_alone(features, tmp_path):
+    config = write_tiny_config(tmp_path / "tiny.toml")
+    pair = [Cell(str(config), features, tmp_path / name, overrides=("train.log_steps=1",))
+            for name in ("a", "b")]
+    alone = replace(pair[0], directory=tmp_path / "alone")
+    assert [one.code for one in cells.train_in_turns(pair)] == [0, 0]
+    assert cells.train(alone).code == 0
+    found = [runs.load(one.directory) for one in (*pair, alone)]
+    losses = [[line["loss_hex"] for line in run.metrics()] for run in found]
+    assert losses[0] == losses[1] == losses[2]
+    ends = sorted((line["time"], name) for run, name in zip(found, "ab", strict=False)
+                  for line in run.timing())
+    assert "".join(name for _, name in ends) == "ab" * len(losses[0])
+    assert all(map(cells.done, pair)) and [one.code for one in cells.train_in_turns(pair)] == [0, 0]
