@@ -1,7 +1,8 @@
 """One cycle: a run is trained on, evaluated and reported, with something going wrong each time.
 
 Two runs are trained: one that is new in every cycle, whose bits have to be those of the first
-cycle's, and one that goes on from cycle to cycle.
+cycle's, and one that goes on from cycle to cycle and is begun anew every `ANEW` cycles, as a longer
+run is a longer report, which is no leak.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.soak import watching
 from tests.soak.watching import Usage
 from tests.warm import Warm
 
+ANEW = 25
 STEPS = 4  # by which the run that goes on is trained in a cycle
 LONG = [word for key, value in {
     "max_steps": 10**6, "save_steps": 2, "log_steps": 1, "image_steps": 0, "eval_steps": 0,
@@ -103,6 +105,8 @@ class Cycles:
         self.most, self.faults = {}, []
         bits = self._new_run(draw)
         run = self.folder / "long"
+        if number % ANEW == 0:
+            shutil.rmtree(run, ignore_errors=True)
         last = runs.load(run).checkpoint_steps() if (run / "run.json").exists() else []
         until = (last[-1] if last else 0) + STEPS
         until += -until % 2

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from harness.base.cpu_info import cpu_name
+from tests.soak.cycle import ANEW
 from tests.soak.slopes import WARM_UP, Slope, slope
 
 # Counts may rise by less than one over a whole soak, bytes by a hundredth; what is no quantity
@@ -28,7 +29,8 @@ def markdown(cycles: list[dict[str, Any]], commit: str) -> str:
     rows = [f"# Soak: {len(cycles)} cycles in {hours:.2f} h", "",
             f"Commit {commit}, {cpu_name()}. In each cycle a run is begun and another goes on;",
             "both are trained, evaluated or reported with a fault each time, and the same command",
-            "again ends well. The new run had the same bits in every cycle. Slopes are those of",
+            "again ends well. The new run had the same bits in every cycle; the other is begun",
+            f"anew every {ANEW} cycles, as a longer run is a longer report. Slopes are those of",
             f"Theil and Sen over all cycles but the first {WARM_UP}, the lower bound at 99 %.",
             "",
             "| quantity | median | rise over the soak | surely more than | allowed | |",
