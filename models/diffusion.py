@@ -78,10 +78,5 @@ def mean_squared_error(predicted, target) -> paddle.Tensor:
         return (predicted.astype(paddle.float32) - target.astype(paddle.float32)).square().mean()
 
 
-def loss(model, latents, noise, timesteps, context, schedule: Schedule | None = None):
-    """`Schedule.loss`, by default with the schedule that U-ViT is trained on."""
-    return (schedule or Schedule()).loss(model, latents, noise, timesteps, context)
-
-
 def _tensor(value) -> paddle.Tensor:
     return value if isinstance(value, paddle.Tensor) else paddle.to_tensor(np.asarray(value))

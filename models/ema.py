@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -81,20 +80,6 @@ class EMA:
         """Overwrite the model's weights with the average, in the model's dtype."""
         for name, parameter in model.named_parameters():
             parameter.set_value(self.shadow[name].astype(parameter.dtype))
-
-    @contextmanager
-    def applied(self, model: nn.Layer) -> Iterator[nn.Layer]:
-        """Within the context the model has the average as its weights; its own come back after.
-
-        They come back bit for bit, whatever is raised within.
-        """
-        own = {name: paddle.assign(p.detach()) for name, p in model.named_parameters()}
-        try:
-            self.copy_to(model)
-            yield model
-        finally:
-            for name, parameter in model.named_parameters():
-                parameter.set_value(own[name])
 
 
 def _named(weights: Weights):

@@ -188,12 +188,6 @@ def protocol_of(request: Request) -> Protocol:
     )
 
 
-def psnr(images: np.ndarray, reference: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of uint8 images in dB: 10 log10(255^2 / mean squared error)."""
-    error = float(np.mean((images.astype(np.float64) - reference.astype(np.float64)) ** 2))
-    return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
-
-
 def describe(request: Request) -> dict[str, Any]:
     """What the images depend on beside the weights, as JSON values."""
     shown = {k: getattr(request, k) for k in request.__dataclass_fields__ if k != "prompts"}
