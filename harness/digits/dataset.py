@@ -21,15 +21,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from eval.features.digits import DigitsFeatures
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress
 from harness.digits import pictures
-
-if TYPE_CHECKING:
-    import numpy as np
+from models.pretrained import autoencoder, text_encoder
 
 ASSETS = Path(__file__).parent / "assets"
 DESCRIPTION = "dataset.json"
@@ -119,8 +120,6 @@ def _sole_maker(directory: Path) -> Iterator[Path]:
 
 
 def _fill(folder: Path, progress: Report) -> None:
-    from models.pretrained import autoencoder, text_encoder
-
     folder.mkdir()
     for asset in ASSETS.iterdir():
         copy = shutil.copytree if asset.is_dir() else shutil.copyfile
@@ -155,8 +154,6 @@ def _contexts(encoder: Any) -> dict[str, np.ndarray]:
 
 def _moments(vae: Any, pixels: np.ndarray) -> Iterator[np.ndarray]:
     """Moments float32 [2,8,8] of each of the uint8 [N,64,64,3] images, in order."""
-    import numpy as np
-
     for start in range(0, len(pixels), _BATCH):
         block = pixels[start : start + _BATCH].astype(np.float32) / 127.5 - 1
         yield from vae.encode_moments(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
@@ -178,8 +175,6 @@ def _write_split(
 
 
 def _write_prompts(folder: Path, contexts: dict[str, np.ndarray]) -> None:
-    import numpy as np
-
     _save(folder / "empty_context.npy", contexts[""])
     (folder / "run_vis").mkdir()
     for digit in range(10):
@@ -189,10 +184,6 @@ def _write_prompts(folder: Path, contexts: dict[str, np.ndarray]) -> None:
 
 
 def _write_reference(folder: Path) -> None:
-    import numpy as np
-
-    from eval.features.digits import DigitsFeatures
-
     images = files.load_npy(folder / "val_images.npy")
     features = DigitsFeatures.load(folder).features(images)
     # BLAS differs in the last bits from one processor to another; nine decimals of
@@ -202,6 +193,4 @@ def _write_reference(folder: Path) -> None:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    import numpy as np
-
     np.save(path, array, allow_pickle=False)
