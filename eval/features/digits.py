@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,13 +105,15 @@ def _kernel(a: np.ndarray, b: np.ndarray, width: np.ndarray) -> np.ndarray:
 
 
 class DigitsFeatures:
-    """`name` and `digest` (SHA-256 of the weights) belong beside every figure made with it."""
+    """A feature network, with the face that `eval.features.networks` gives to all of them."""
 
-    name = NAME
+    metric = "fd_digits"
+    size = COMPONENTS + 1
+    concurrent = False  # milliseconds; not worth a thread
 
     def __init__(self, arrays: dict[str, np.ndarray], digest: str):
         self._arrays = {key: array.astype("float64") for key, array in arrays.items()}
-        self.digest = digest
+        self._digest = digest
 
     @classmethod
     def load(cls, data_dir: Path | str) -> DigitsFeatures:
@@ -121,7 +124,11 @@ class DigitsFeatures:
         )
         return cls(_parse(data, path), hashlib.sha256(data).hexdigest())
 
-    def features(self, images: np.ndarray) -> np.ndarray:
+    def describe(self) -> dict[str, Any]:
+        """What a protocol says of the features; SHA-256 is the weights'."""
+        return {"network": NAME, "size": self.size, "sha256": self._digest}
+
+    def extract(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N,64,64,3] -> float64 [N,33].
 
         32 principal components of `represent`, then the length of what they leave

@@ -185,7 +185,7 @@ def _write_prompts(folder: Path, contexts: dict[str, np.ndarray]) -> None:
 
 def _write_reference(folder: Path) -> None:
     images = files.load_npy(folder / "val_images.npy")
-    features = DigitsFeatures.load(folder).features(images)
+    features = DigitsFeatures.load(folder).extract(images)
     # BLAS differs in the last bits from one processor to another; nine decimals of
     # figures near 1 do not, so the file and its digest are the same everywhere
     mu, sigma = np.round(features.mean(0), 9), np.round(np.cov(features, rowvar=False), 9)

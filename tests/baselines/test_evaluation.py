@@ -11,7 +11,7 @@ import pytest
 from baselines import gate, record
 from eval import protocols
 from eval.evaluation import evaluate_run
-from eval.features import networks
+from eval.features.digits import DigitsFeatures
 from eval.metrics import feature_statistics
 from harness import configs, runs
 from harness.digits import dataset, pictures
@@ -34,7 +34,7 @@ def data(tmp_path_factory):
     images, _ = pictures.load()
     real = pictures.rgb(images[:60])
     np.save(folder / "val_images.npy", real)
-    network = networks.DigitsNetwork(folder)
+    network = DigitsFeatures.load(folder)
     found = feature_statistics.of_features(network.extract(real))
     feature_statistics.save(folder / "reference.npz", found)
     with open(folder / "val" / "captions.jsonl", "w") as file:

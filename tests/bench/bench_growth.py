@@ -86,7 +86,7 @@ class Evaluations:
 
 def write_digits(data: Path, images: int) -> None:
     """Random features, each with a caption, and what evaluates digits: VAE, network, statistics."""
-    from eval.features import networks
+    from eval.features.digits import DigitsFeatures
     from eval.metrics import feature_statistics as moments
     from harness.digits import dataset, pictures
     from tests import assets, fixtures
@@ -96,7 +96,7 @@ def write_digits(data: Path, images: int) -> None:
     shutil.copyfile(dataset.ASSETS / "features.safetensors", data / "features.safetensors")
     real = pictures.rgb(pictures.load()[0][:200])
     np.save(data / "val_images.npy", real)
-    features = networks.DigitsNetwork(data).extract(real)
+    features = DigitsFeatures.load(data).extract(real)
     moments.save(data / "reference.npz", moments.of_features(features))
     with open(data / "val" / "captions.jsonl", "w") as file:
         for image in range(images):

@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 
-from eval.features import networks
 from eval.features.digits import DigitsFeatures
 from eval.features.inception_weights import FILE_NAME
 from eval.metrics import feature_statistics
@@ -46,7 +45,7 @@ def pictures(tmp_path_factory):
 def digits_features():
     """Features of the scanned digits, (train [n, 33], val [m, 33])."""
     images, labels = digits_pictures.load()
-    found = DigitsFeatures.load(dataset.ASSETS).features(digits_pictures.rgb(images))
+    found = DigitsFeatures.load(dataset.ASSETS).extract(digits_pictures.rgb(images))
     parts = digits_pictures.split(labels)
     return found[parts["train"]], found[parts["val"]]
 
@@ -60,7 +59,7 @@ def digits_data(tmp_path_factory):
     images, _ = digits_pictures.load()
     real = digits_pictures.rgb(images[:120])
     np.save(data / "val_images.npy", real)
-    network = networks.DigitsNetwork(data)
+    network = DigitsFeatures.load(data)
     found = feature_statistics.of_features(network.extract(real))
     feature_statistics.save(data / "reference.npz", found)
     with open(data / "val" / "captions.jsonl", "w") as file:
