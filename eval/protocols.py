@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from harness import configs
 from harness.base.errors import UsageError
 
 # Feature networks that a protocol may ask for beside its own, in the order that they are named in.
@@ -209,22 +210,16 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, An
 
     Empty means that figures made by them may be compared.
     """
-    flat_a, flat_b = _flat(a), _flat(b)
+    return configs.differences(without_paths(a), without_paths(b))
+
+
+def without_paths(described: dict[str, Any]) -> dict[str, Any]:
+    """A described protocol less every nested `path`: where a file lay does not change a figure."""
     return {
-        key: (flat_a.get(key), flat_b.get(key))
-        for key in sorted(flat_a.keys() | flat_b.keys())
-        if flat_a.get(key) != flat_b.get(key)
+        key: {k: v for k, v in without_paths(value).items() if k != "path"}
+        if isinstance(value, dict) else value
+        for key, value in described.items()
     }
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            flat |= _flat(item, f"{prefix}{key}.")
-        elif not (key == "path" and prefix):  # where a file lay does not change a figure
-            flat[prefix + key] = item
-    return flat
 
 
 def _text(value: Any) -> str:
