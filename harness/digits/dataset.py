@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -26,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from eval.features.digits import DigitsFeatures
-from harness import files
-from harness.base.errors import DataError, EnvironmentFault, UsageError
+from harness import files, runs
+from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress
 from harness.digits import pictures
 from models.pretrained import autoencoder, text_encoder
@@ -51,20 +49,27 @@ def build(directory: Path | str, progress: Report | None = None) -> Path:
     another process is making it.
     """
     directory = Path(directory).absolute()
-    with _sole_maker(directory) as workplace:
-        if _is_there(directory):
-            return directory
-        with files.writing(directory):
-            shutil.rmtree(workplace / "data", ignore_errors=True)
-            if progress:
-                _fill(workplace / "data", progress)
-            else:
-                with Progress(pictures.COUNT, "digits", unit="images") as shown:
-                    _fill(workplace / "data", lambda done, total: shown.advance())
-            os.sync()  # one flush for ten thousand small files
-            (workplace / "data").rename(directory)
-            files.fsync_directory(directory.parent)
+    workplace = directory.parent / f".{directory.name}.building"
+    with runs.locked(workplace):
+        try:
+            if not _is_there(directory):
+                _make(directory, workplace / "data", progress)
+        finally:  # only a kill leaves it behind, for the next call
+            shutil.rmtree(workplace, ignore_errors=True)
     return directory
+
+
+def _make(directory: Path, work: Path, progress: Report | None) -> None:
+    with files.writing(directory):
+        shutil.rmtree(work, ignore_errors=True)
+        if progress:
+            _fill(work, progress)
+        else:
+            with Progress(pictures.COUNT, "digits", unit="images") as shown:
+                _fill(work, lambda done, total: shown.advance())
+        os.sync()  # one flush for ten thousand small files
+        work.rename(directory)
+        files.fsync_directory(directory.parent)
 
 
 def assets_digest() -> str:
@@ -95,28 +100,6 @@ def _is_there(directory: Path) -> bool:
             remedy="choose a new directory, or remove that one",
         )
     return True
-
-
-@contextlib.contextmanager
-def _sole_maker(directory: Path) -> Iterator[Path]:
-    """A locked workplace beside `directory`; only a kill leaves it behind, for the next call."""
-    workplace = directory.parent / f".{directory.name}.building"
-    with files.writing(directory):
-        workplace.mkdir(parents=True, exist_ok=True)
-        handle = os.open(workplace, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EnvironmentFault(
-                f"another process is making {directory}", remedy="wait until it is done"
-            ) from None
-        try:
-            yield workplace
-        finally:
-            shutil.rmtree(workplace, ignore_errors=True)
-    finally:
-        os.close(handle)
 
 
 def _fill(folder: Path, progress: Report) -> None:

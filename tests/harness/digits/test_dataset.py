@@ -169,7 +169,7 @@ def test_a_killed_build_is_absent_and_the_next_call_finishes_it(tmp_path, small)
         while not part.exists():
             assert child.poll() is None, "it ended before it wrote anything"
             time.sleep(0.05)
-        with pytest.raises(EnvironmentFault, match="another process"):
+        with pytest.raises(EnvironmentFault, match=f"being worked on by process {child.pid} "):
             dataset.build(tmp_path / "d")
     finally:
         child.send_signal(signal.SIGKILL)
