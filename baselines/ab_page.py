@@ -9,6 +9,7 @@ from typing import Any
 from baselines import ab_compare, check_table
 from baselines.ab_compare import Result
 from baselines.verdicts import Verdict
+from harness import files as on_disk
 from harness.base import locked_stacks
 from reports.output import markdown_plots, palette, short_page
 from reports.output.short_page import Section
@@ -40,8 +41,8 @@ def document(result: Result) -> dict[str, Any]:
         "drift": {
             "compared": len(result.drift.steps),
             "first_difference": result.drift.first,
-            "largest": {"step": step, "relative": _finite(apart)},
-            "steps": [[step, _finite(apart)] for step, apart in result.drift.steps],
+            "largest": {"step": step, "relative": on_disk.finite(apart)},
+            "steps": [[step, on_disk.finite(apart)] for step, apart in result.drift.steps],
         },
         "differs": {key: list(values) for key, values in result.differs.items()},
     }
@@ -124,7 +125,3 @@ def _draw(result: Result) -> bytes:
 
 def _name(verdict: str) -> str:
     return NAMES.get(verdict, verdict)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 from baselines import metrics
 from baselines.metrics import METRICS
 from baselines.verdicts import Report, Verdict
+from harness import files
 from harness.base.wording import counted
 
 MARK = {
@@ -79,7 +79,7 @@ def rerecord(report: Report) -> str | None:
 def document(report: Report) -> dict[str, Any]:
     """The report as one JSON document; what is not finite is null."""
     verdicts = [
-        {key: _finite(value) for key, value in dataclasses.asdict(verdict).items()}
+        {key: files.finite(value) for key, value in dataclasses.asdict(verdict).items()}
         for verdict in report.verdicts
     ]
     return {
@@ -87,10 +87,6 @@ def document(report: Report) -> dict[str, Any]:
         "config": report.baseline.content["config"], "step": report.baseline.step,
         "runs": report.runs, "verdicts": verdicts, "record": rerecord(report),
     }
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def markdown(report: Report) -> str:

@@ -16,6 +16,7 @@ from harness.files.safe_writing import (
     atomic_write_bytes,
     atomic_write_json,
     canonical_json,
+    finite,
     fsync_directory,
     staged,
     writing,
@@ -23,8 +24,8 @@ from harness.files.safe_writing import (
 
 __all__ = [
     "JSON_LIMIT", "NPY_HEADER_LIMIT", "atomic_path", "atomic_write_bytes",
-    "atomic_write_json", "canonical_json", "fsync_directory", "is_number", "load_npy", "load_npz",
-    "load_object_npy", "parse_json", "parse_npy",
+    "atomic_write_json", "canonical_json", "finite", "fsync_directory", "is_number", "load_npy",
+    "load_npz", "load_object_npy", "parse_json", "parse_npy",
     "read_bytes", "read_json", "reading", "refuse_newer",
     "sha256_file", "staged", "writing",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -118,6 +119,11 @@ def atomic_write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN and infinity are refused."""
     text = json.dumps(value, indent=2, sort_keys=False, allow_nan=False)
     atomic_write_bytes(path, (text + "\n").encode())
+
+
+def finite(value: Any) -> Any:
+    """`value`, None for NaN and infinity: JSON has neither, and null says 'not finite'."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def canonical_json(value: Any) -> bytes:
