@@ -18,14 +18,15 @@ from harness.files.safe_writing import (
     canonical_json,
     finite,
     fsync_directory,
+    json_digest,
     staged,
     writing,
 )
 
 __all__ = [
     "JSON_LIMIT", "NPY_HEADER_LIMIT", "atomic_path", "atomic_write_bytes",
-    "atomic_write_json", "canonical_json", "finite", "fsync_directory", "is_number", "load_npy",
-    "load_npz", "load_object_npy", "parse_json", "parse_npy",
+    "atomic_write_json", "canonical_json", "finite", "fsync_directory", "is_number", "json_digest",
+    "load_npy", "load_npz", "load_object_npy", "parse_json", "parse_npy",
     "read_bytes", "read_json", "reading", "refuse_newer",
     "sha256_file", "staged", "writing",
 ]

@@ -10,7 +10,6 @@ All else may be left out; docs/studies.md has every key.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -87,7 +86,7 @@ class Study(StudyFile):
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the study's canonical JSON, the configs' values included."""
-        return hashlib.sha256(files.canonical_json(self.resolved())).hexdigest()
+        return files.json_digest(self.resolved())
 
     def resolved(self) -> dict[str, Any]:
         """All values as plain JSON, defaults filled in; `from_values` takes it."""

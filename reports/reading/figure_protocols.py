@@ -6,7 +6,6 @@ protocol are equal. Everything else about them (run, step) is what is compared.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +65,7 @@ class Protocol:
         """The protocol recorded in a result.json; `fallback` names one that has no name."""
         values = without_paths(values)
         content = {"n_samples": n_samples, "protocol": values}
-        digest = hashlib.sha256(files.canonical_json(content)).hexdigest()
+        digest = files.json_digest(content)
         return cls(digest, n_samples, _name(values) or fallback or "unnamed", values)
 
 
