@@ -11,6 +11,7 @@ from baselines.ab_compare import Result
 from baselines.verdicts import Verdict
 from harness import files as on_disk
 from harness.base import locked_stacks
+from harness.base.wording import aligned
 from reports.output import markdown_plots, palette, short_page
 from reports.output.short_page import Section
 
@@ -51,12 +52,8 @@ def document(result: Result) -> dict[str, Any]:
 def text(result: Result) -> str:
     """A line for each metric, then the losses."""
     rows = [_row(verdict) for verdict in result.report.verdicts]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        metric, *figures = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        more = f"; {row[-1]} rounds" if row[-1] else ""
-        lines.append("  ".join([metric, *figures[:4], row[5]]).rstrip() + more)
+    # What is inconclusive has a reason, which its rounds stand behind.
+    lines = aligned([(*row[:5], row[5] + (f"; {row[6]} rounds" if row[6] else "")) for row in rows])
     return "\n".join([*lines, losses(result), f"B is, against A: {_name(result.outcome)}"])
 
 

@@ -9,7 +9,7 @@ from baselines import metrics
 from baselines.metrics import METRICS
 from baselines.verdicts import Report, Verdict
 from harness import files
-from harness.base.wording import counted
+from harness.base.wording import aligned, counted
 
 MARK = {
     "better": "🟢 better", "same": "same", "worse": "🔴 worse", "missing": "🔴 missing",
@@ -21,12 +21,7 @@ def table(report: Report) -> str:
     """The verdicts as aligned columns, then the outcome in one line."""
     head = ("metric", "verdict", "baseline", "now", "change", "runs", "why")
     rows = [head, *(_row(verdict) for verdict in report.verdicts)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in [*lines, "", summary(report)])
+    return "\n".join([*aligned(rows), "", summary(report)])
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.base.wording import aligned, size
 from harness.commands.options import RunPath, Suggesting, json_option
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ def prune(folder: Path, yes: bool) -> None:
 
     kept = {run["name"] for name in record.names() for run in record.load(name).content["runs"]}
     doomed = inventory.spare(inventory.listed(folder), kept)
-    for directory, size in doomed.items():
-        click.echo(f"{_bytes(size):>9}  {directory}")
+    for directory, freed in doomed.items():
+        click.echo(f"{size(freed, 2):>9}  {directory}")
     if not doomed:
         click.echo("nothing to remove")
         return
-    if yes or _agreed(f"remove these checkpoints, {_bytes(sum(doomed.values()))}?"):
+    if yes or _agreed(f"remove these checkpoints, {size(sum(doomed.values()), 2)}?"):
         for directory in doomed:
             inventory.prune(directory)
 
@@ -112,14 +113,6 @@ def lines(found: list[Listed]) -> list[str]:
         rows.append((
             one.directory, one.state, f"{one.step:,}/{one.steps:,}" if one.steps else "",
             f"{one.speed:,.1f}" if one.speed else "", f"{one.loss:.4f}" if one.loss else "",
-            figures or one.note, _bytes(one.bytes),
+            figures or one.note, size(one.bytes, 2),
         ))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB" if size >= 1e8 else f"{size / 1e6:,.2f} MB"
+    return aligned(rows)
