@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness import configs, runs
 from harness.base.errors import (
@@ -78,6 +79,22 @@ def interpreter(name: str) -> str:
     return os.path.abspath(found)
 
 
+def given(**values: Any) -> list[str]:
+    """Options of a command: `n_samples=50` is `--n-samples 50`, True a flag, a tuple one for each.
+
+    None and False are left out.
+    """
+    found = []
+    for key, value in values.items():
+        name = f"--{key.replace('_', '-')}"
+        if value is True:
+            found.append(name)
+        elif value is not None and value is not False:
+            each = value if isinstance(value, tuple) else (value,)
+            found += [word for one in each for word in (name, str(one))]
+    return found
+
+
 def done(cell: Cell) -> bool:
     """Whether the cell's run has come to its end; what is in the way, its command will say."""
     try:
@@ -99,11 +116,10 @@ def train(cell: Cell, *, retries: int = 0) -> Ended:
     """
     if done(cell):
         return Ended(str(cell.directory), 0, "")
-    options = ["--output-dir", _absolute(cell.directory), "--no-eval"]
-    for name, value in (("--seed", cell.seed), ("--until", cell.until)):
-        options += [] if value is None else [name, str(value)]
-    for override in cell.overrides:
-        options += ["--set", override]
+    options = given(
+        output_dir=_absolute(cell.directory), no_eval=True, seed=cell.seed, until=cell.until,
+        set=cell.overrides,
+    )
     for left in range(retries, -1, -1):
         ended = _call(cell, "train", _config(cell), *options)
         if ended.code in (0, 2) or not left:
