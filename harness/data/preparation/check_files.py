@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from harness import files
+from harness.base.ahead import ahead
 from harness.base.errors import DataError
 from harness.base.progress import Progress
 from harness.data import digests, features, identity
@@ -205,17 +205,12 @@ def implausible(array: np.ndarray, *, moments: bool) -> str | None:
     return None
 
 
-def _on_threads(task: Callable[[list], tuple], numbers: list, label: str):
+def _on_threads(task: Callable[[list], tuple], numbers: list, label: str) -> Iterator[tuple]:
     blocks = [numbers[at : at + _BLOCK] for at in range(0, len(numbers), _BLOCK)]
-    with ThreadPoolExecutor(4) as pool, Progress(len(numbers), label, unit="file") as progress:
-        waiting: list = []
-        for block in [*blocks, *[None] * 4]:
-            if block is not None:
-                waiting.append((pool.submit(task, block), len(block)))
-            if waiting and (block is None or len(waiting) > 4):
-                future, count = waiting.pop(0)
-                yield future.result()
-                progress.advance(count)
+    with Progress(len(numbers), label, unit="file") as progress:
+        for block, found in zip(blocks, ahead(task, blocks), strict=True):
+            yield found
+            progress.advance(len(block))
 
 
 def _digest(listing: features.Listing, moments_shape: tuple[int, ...],
