@@ -159,7 +159,7 @@ def _odd_entry(
     try:
         array = files.load_npy(path, dtype="float32", shape=shape)
     except DataError as error:
-        return _reason(error, path)
+        return reason(error, path)
     beyond = status.st_size - np.load(path, mmap_mode="r").offset - array.nbytes
     return f"has {beyond} bytes beyond its end" if beyond else None
 
@@ -179,7 +179,7 @@ def _read_all(
                 features.read_into(folder / name, array)
                 what = implausible(array, moments=caption < 0)
             except DataError as error:
-                what = _reason(error, folder / name)
+                what = reason(error, folder / name)
             if what:
                 faults[name] = what
                 continue
@@ -267,5 +267,6 @@ def _check_image(
     return faults
 
 
-def _reason(error: DataError, path: Path) -> str:
+def reason(error: DataError, path: Path) -> str:
+    """An error's text without the file's name in front, which the list of faults has already."""
     return error.message.removeprefix(f"{path} ").removeprefix(f"cannot read {path}: ")
