@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from harness import files, runs
-from harness.base.errors import UsageError
 from harness.runs import checkpoints
 from models.diffusion import Schedule
 from models.pretrained import autoencoder, text_encoder
@@ -46,13 +45,7 @@ def export(plan: Plan) -> Path:
     Errors: UsageError (no such checkpoint, or the directory is taken), EnvironmentFault (a folder
     is missing, the disk), DataError (files broken, or the parts do not fit each other).
     """
-    if plan.directory.exists() and (
-        not plan.directory.is_dir() or any(plan.directory.iterdir())
-    ):
-        raise UsageError(
-            f"{plan.directory} exists and is not an empty directory",
-            remedy="give another -o, or remove it; nothing there was touched",
-        )
+    files.refuse_taken(plan.directory)
     config = plan.run.config
     step = plan.run.chosen_step(plan.step)
     length = plan.model_max_length or config.model.num_text_tokens

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.base.errors import EnvironmentFault
+from harness.base.errors import EnvironmentFault, UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -108,6 +108,15 @@ def staged(directory: Path | str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         fsync_directory(directory.parent)
+
+
+def refuse_taken(directory: Path) -> None:
+    """UsageError if what `staged` is to make stands there already."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UsageError(
+            f"{directory} exists and is not an empty directory",
+            remedy="give another -o, or remove it; nothing there was touched",
+        )
 
 
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
