@@ -26,6 +26,11 @@ class Schedule:
         self.betas = np.linspace(ends[0], ends[1], num_train_timesteps, dtype=np.float64) ** 2
         self.alphas_cumprod = np.cumprod(1.0 - self.betas)
 
+    @classmethod
+    def of(cls, diffusion) -> Schedule:
+        """That of a config's section `diffusion`."""
+        return cls(diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end)
+
     def levels(self, timesteps) -> tuple[np.ndarray, np.ndarray]:
         """Factors of latents and of noise at `timesteps` (ints 1..N, [B]): two float32 [B].
 

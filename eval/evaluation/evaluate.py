@@ -226,10 +226,8 @@ def validation_loss(
     diffusion = task.config.diffusion
     return validation.validation_loss(
         model, captions, images=min(task.protocol.loss_images, task.protocol.n_samples),
-        schedule=Schedule(
-            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
-        ),
-        latent_scale=diffusion.latent_scale, batch_size=task.batch_size, world=task.world,
+        schedule=Schedule.of(diffusion), latent_scale=diffusion.latent_scale,
+        batch_size=task.batch_size, world=task.world,
     )
 
 

@@ -76,10 +76,9 @@ def _write(
     )
     parts.write_text_encoder(directory / encoder, text)
     parts.write_tokenizer(directory / "tokenizer", text)
-    steps, start, end = diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
     parts.write_scheduler(
-        directory / "scheduler", Schedule(steps, start, end).betas,
-        beta_start=start, beta_end=end, shifted=uvit,
+        directory / "scheduler", Schedule.of(diffusion).betas,
+        beta_start=diffusion.beta_start, beta_end=diffusion.beta_end, shifted=uvit,
     )
     index = {
         "_class_name": "LDMTextToImageUViTPipeline" if uvit else "LDMTextToImagePipeline",
