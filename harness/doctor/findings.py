@@ -21,3 +21,8 @@ class Finding:
 
     def to_dict(self) -> dict[str, str]:
         return asdict(self)
+
+
+def noted(what: str, detail: str, remedy: str = "") -> Finding:
+    """What works, and what would make it better, if anything."""
+    return Finding(what, "note" if remedy else "ok", detail, remedy)
