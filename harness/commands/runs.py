@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def list_(folder: Path, watch: bool, as_json: bool) -> None:
         raise UsageError(f"{folder} is no folder", remedy="start a run with `harness train CONFIG`")
     if as_json:
         found = inventory.listed(folder)
-        click.echo(json.dumps([one.to_dict() for one in found], indent=2))
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
         return
     if not watch:
         click.echo("\n".join(lines(inventory.listed(folder))))

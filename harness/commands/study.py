@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,7 +166,7 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({
             "name": study.name, "digest": study.digest, "states": study_status.counts(found),
-            "cells": [one.to_dict() for one in found],
+            "cells": [asdict(one) for one in found],
         }, indent=2))
         return
     if not watch:

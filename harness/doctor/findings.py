@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,6 @@ class Finding:
     def name(self) -> str:
         """What a summary calls it: libraries share their `what`, the detail begins with theirs."""
         return self.detail.partition(":")[0] if self.what == "cuda library" else self.what
-
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
 
 
 def noted(what: str, detail: str, remedy: str = "") -> Finding:
