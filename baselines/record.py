@@ -123,6 +123,13 @@ def other_data(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[An
     return found
 
 
+def other_machine(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """Why times and bytes of two fingerprints may not be compared, or None."""
+    found = {key: (one.get(key), other.get(key))
+             for key in metrics.MACHINE_KEYS if one.get(key) != other.get(key)}
+    return f"another machine: {named(found)}" if found else None
+
+
 def named(differing: dict[str, tuple[Any, Any]], limit: int = 3) -> str:
     """`key (a, b)` for the first few of what configs.differences found."""
     shown = [f"{key} ({a!r}, {b!r})" for key, (a, b) in list(differing.items())[:limit]]
