@@ -100,13 +100,17 @@ class Study(StudyFile):
         }
         return tuple(names[axis])
 
+    @cached_property
+    def varied(self) -> list[str]:
+        """The axes with more than one value, and always the config."""
+        return [axis for axis in AXES if axis == "config" or len(self.values_of(axis)) > 1]
+
     def cells(self) -> list[StudyCell]:
         """Every cell: seeds are what varies fastest, then kernels, stacks, variants, configs."""
-        several = [axis for axis in AXES if axis == "config" or len(self.values_of(axis)) > 1]
         found = []
         for chosen in itertools.product(*map(self.values_of, AXES)):
             axes = dict(zip(AXES, chosen, strict=True))
-            name = "-".join(axes[axis] for axis in several)
+            name = "-".join(axes[axis] for axis in self.varied)
             found += [StudyCell(f"{name}-s{seed}", axes, seed) for seed in self.seeds]
         return found
 
