@@ -166,11 +166,15 @@ def _call(cell: Cell, *words: object) -> Ended:
 
 
 def _environment(cell: Cell) -> dict[str, str]:
-    """Ours and the cell's, without the GIT_* variables of a hook; the cell's harness first."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    """Ours and the cell's; the cell's harness first."""
     own = cell.environment.get("PYTHONPATH")
     path = [str(part) for part in (cell.source, own) if part]
-    return {**kept, **cell.environment, "PYTHONPATH": os.pathsep.join(path)}
+    return {**outside_git(), **cell.environment, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def outside_git() -> dict[str, str]:
+    """Our environment, without the GIT_* variables of a hook."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
 
 
 def _config(cell: Cell) -> str:
