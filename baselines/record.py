@@ -47,10 +47,6 @@ class Baseline:
     def step(self) -> int:
         return self.content["step"]
 
-    @property
-    def seeds(self) -> set[int]:
-        return {run["seed"] for run in self.content["runs"]}
-
 
 def record(
     found: Sequence[runs.Run], name: str, *, vouched: bool = False, bits: bool = True

@@ -15,7 +15,6 @@ from models.diffusion import Schedule
 from models.pretrained import autoencoder, text_encoder
 from models.pretrained import write_pipeline_folder as parts
 
-FORMATS = ("ldm", "uvit")
 SCHEMA = 1
 NOTE = "harness.json"
 
