@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,13 @@ ASSETS = Path(__file__).parent / "assets"
 DESCRIPTION = "dataset.json"
 SCHEMA = 1
 _BATCH = 50
-Report = Callable[[int, int], None]
 
 
-def build(directory: Path | str, progress: Report | None = None) -> Path:
+def build(directory: Path | str) -> Path:
     """Make the data set at `directory`; returns it. Nothing is done if it is there already.
 
     It is made in a hidden sibling and renamed when complete, so `directory` is
     whole or absent, and a killed build is begun afresh by the next call.
-    `progress(done, total)` is called as images are encoded; without it a bar is shown.
 
     UsageError if `directory` holds something else, DataError if what is there
     was made from other assets, EnvironmentFault if it cannot be written or
@@ -53,20 +51,17 @@ def build(directory: Path | str, progress: Report | None = None) -> Path:
     with runs.locked(workplace):
         try:
             if not _is_there(directory):
-                _make(directory, workplace / "data", progress)
+                _make(directory, workplace / "data")
         finally:  # only a kill leaves it behind, for the next call
             shutil.rmtree(workplace, ignore_errors=True)
     return directory
 
 
-def _make(directory: Path, work: Path, progress: Report | None) -> None:
+def _make(directory: Path, work: Path) -> None:
     with files.writing(directory):
         shutil.rmtree(work, ignore_errors=True)
-        if progress:
+        with Progress(pictures.COUNT, "digits", unit="images") as progress:
             _fill(work, progress)
-        else:
-            with Progress(pictures.COUNT, "digits", unit="images") as shown:
-                _fill(work, lambda done, total: shown.advance())
         os.sync()  # one flush for ten thousand small files
         work.rename(directory)
         files.fsync_directory(directory.parent)
@@ -102,7 +97,7 @@ def _is_there(directory: Path) -> bool:
     return True
 
 
-def _fill(folder: Path, progress: Report) -> None:
+def _fill(folder: Path, progress: Progress) -> None:
     folder.mkdir()
     for asset in ASSETS.iterdir():
         copy = shutil.copytree if asset.is_dir() else shutil.copyfile
@@ -112,13 +107,12 @@ def _fill(folder: Path, progress: Report) -> None:
     vae = autoencoder.load(folder / "vae")
     described: dict[str, Any] = {"latent_scale": vae.scaling_factor}
     for name, members in pictures.split(labels).items():
-        done = described.get("train", 0)
         _write_split(folder / name, members, labels, contexts)
         pixels = pictures.rgb(images[members])
         _save(folder / f"{name}_images.npy", pixels)
         for k, moments in enumerate(_moments(vae, pixels)):
             _save(folder / name / f"{k}.npy", moments)
-            progress(done + k + 1, pictures.COUNT)
+            progress.advance()
         described[name] = len(members)
     _write_prompts(folder, contexts)
     _write_reference(folder)
