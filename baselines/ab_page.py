@@ -9,7 +9,9 @@ from typing import Any
 from baselines import ab_compare, check_table
 from baselines.ab_compare import Result
 from baselines.verdicts import Verdict
+from harness import files as on_disk
 from harness.base import locked_stacks
+from harness.base.wording import aligned
 from reports.output import markdown_plots, palette, short_page
 from reports.output.short_page import Section
 
@@ -40,8 +42,8 @@ def document(result: Result) -> dict[str, Any]:
         "drift": {
             "compared": len(result.drift.steps),
             "first_difference": result.drift.first,
-            "largest": {"step": step, "relative": _finite(apart)},
-            "steps": [[step, _finite(apart)] for step, apart in result.drift.steps],
+            "largest": {"step": step, "relative": on_disk.finite(apart)},
+            "steps": [[step, on_disk.finite(apart)] for step, apart in result.drift.steps],
         },
         "differs": {key: list(values) for key, values in result.differs.items()},
     }
@@ -50,12 +52,8 @@ def document(result: Result) -> dict[str, Any]:
 def text(result: Result) -> str:
     """A line for each metric, then the losses."""
     rows = [_row(verdict) for verdict in result.report.verdicts]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        metric, *figures = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        more = f"; {row[-1]} rounds" if row[-1] else ""
-        lines.append("  ".join([metric, *figures[:4], row[5]]).rstrip() + more)
+    # What is inconclusive has a reason, which its rounds stand behind.
+    lines = aligned([(*row[:5], row[5] + (f"; {row[6]} rounds" if row[6] else "")) for row in rows])
     return "\n".join([*lines, losses(result), f"B is, against A: {_name(result.outcome)}"])
 
 
@@ -124,7 +122,3 @@ def _draw(result: Result) -> bytes:
 
 def _name(verdict: str) -> str:
     return NAMES.get(verdict, verdict)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

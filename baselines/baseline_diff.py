@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from baselines import check_table, metrics
-from baselines.record import Baseline, named
+from baselines.record import Baseline, named, other_machine
 from harness import configs
 
 
@@ -54,12 +54,7 @@ def _unlike(key: str, a: Baseline, b: Baseline) -> str | None:
     if found := configs.differences(one.get("protocol") or {}, other.get("protocol") or {}):
         return f"another protocol: {named(found)}"
     if key in metrics.MACHINE_METRICS:
-        prints = a.content["fingerprint"], b.content["fingerprint"]
-        found = {
-            k: (prints[0].get(k), prints[1].get(k))
-            for k in metrics.MACHINE_KEYS if prints[0].get(k) != prints[1].get(k)
-        }
-        return f"another machine: {named(found)}" if found else None
+        return other_machine(a.content["fingerprint"], b.content["fingerprint"])
     if a.step != b.step:
         return f"another step: {a.step} and {b.step}"
     return None

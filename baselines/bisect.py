@@ -9,7 +9,6 @@ with this code, each in an environment of its own.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -143,7 +142,7 @@ def _run(search: Search, good: str, bad: str) -> dict[str, Any]:
     step = f"cd {shlex.quote(str(SOURCE))} && exec {shlex.quote(sys.executable)} -m " \
            f"baselines.bisect {shlex.quote(search.folder)}"
     process = child_commands.run(
-        ["git", "bisect", "run", "sh", "-c", step], cwd=tree, env=_environment(SOURCE)
+        ["git", "bisect", "run", "sh", "-c", step], cwd=tree, env=_environment()
     )
     log = _git(tree, "bisect", "log")
     if process.returncode == 0:
@@ -224,10 +223,9 @@ def _short(candidate: str) -> str:
     return re.sub(r"\W+", "-", candidate)[-40:] if "/" in candidate else candidate[:12]
 
 
-def _environment(source: Path) -> dict[str, str]:
-    """Ours, with `source`'s packages first; without the GIT_* variables of a hook."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    return {**kept, "PYTHONPATH": str(source)}
+def _environment() -> dict[str, str]:
+    """Ours, with this harness found first."""
+    return {**cells.outside_git(), "PYTHONPATH": str(SOURCE)}
 
 
 def _commit(repository: Path, rev: str) -> str:
@@ -242,7 +240,7 @@ def _commit(repository: Path, rev: str) -> str:
 def _git(folder: Path, *arguments: str) -> str:
     process = subprocess.run(
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True,
-        env=_environment(SOURCE),
+        env=_environment(),
     )
     if process.returncode:
         said = (process.stderr.strip().splitlines() or ["no message"])[-1]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 from baselines import metrics
 from baselines.metrics import METRICS
 from baselines.verdicts import Report, Verdict
-from harness.base.wording import counted
+from harness import files
+from harness.base.wording import aligned, counted
 
 MARK = {
     "better": "🟢 better", "same": "same", "worse": "🔴 worse", "missing": "🔴 missing",
@@ -21,12 +21,7 @@ def table(report: Report) -> str:
     """The verdicts as aligned columns, then the outcome in one line."""
     head = ("metric", "verdict", "baseline", "now", "change", "runs", "why")
     rows = [head, *(_row(verdict) for verdict in report.verdicts)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in [*lines, "", summary(report)])
+    return "\n".join([*aligned(rows), "", summary(report)])
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
@@ -79,7 +74,7 @@ def rerecord(report: Report) -> str | None:
 def document(report: Report) -> dict[str, Any]:
     """The report as one JSON document; what is not finite is null."""
     verdicts = [
-        {key: _finite(value) for key, value in dataclasses.asdict(verdict).items()}
+        {key: files.finite(value) for key, value in dataclasses.asdict(verdict).items()}
         for verdict in report.verdicts
     ]
     return {
@@ -87,10 +82,6 @@ def document(report: Report) -> dict[str, Any]:
         "config": report.baseline.content["config"], "step": report.baseline.step,
         "runs": report.runs, "verdicts": verdicts, "record": rerecord(report),
     }
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def markdown(report: Report) -> str:

@@ -109,7 +109,7 @@ def _draw(
         if reason := gate_refusals.unlike(key, one, baseline, turns):
             return Verdict(key, "not comparable", reason)
     minimum = _minimum(metric, summary, having, key)
-    old = _values_by_seed(summary)
+    old = _seeded(zip(summary["seeds"], summary["values"], strict=True))
     new = _seeded((one.seed, one.values[key].value) for one in having)
     if key not in metrics.MACHINE_METRICS and new.keys() <= old.keys():
         verdict = _paired(key, old, new, minimum)
@@ -141,10 +141,6 @@ def _seeded(pairs: Iterable[tuple[int, float]]) -> dict[int, list[float]]:
     for seed, value in pairs:
         found.setdefault(seed, []).append(value)
     return found
-
-
-def _values_by_seed(summary: dict[str, Any]) -> dict[int, list[float]]:
-    return _seeded(zip(summary["seeds"], summary["values"], strict=True))
 
 
 def _flat(values: dict[int, list[float]]) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from baselines import metrics
 from baselines.metrics import Measured
-from baselines.record import Baseline, data_identity, named, other_data
+from baselines.record import Baseline, data_identity, named, other_data, other_machine
 from harness import configs, runs
 from harness.base import kernel_choice
 from harness.base.errors import DataError
@@ -60,12 +60,7 @@ def unlike(key: str, one: Measured, baseline: Baseline, turns: bool) -> str | No
             return f"{one.run.directory} was gone on with on another stack"
         if turns:
             return None
-        ours, theirs = one.fingerprint, baseline.content["fingerprint"]
-        differing = {
-            k: (ours.get(k), theirs.get(k))
-            for k in metrics.MACHINE_KEYS if ours.get(k) != theirs.get(k)
-        }
-        return f"another machine: {named(differing)}" if differing else None
+        return other_machine(one.fingerprint, baseline.content["fingerprint"])
     return None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from baselines import disturbances, significance
+from eval import protocols
 from harness import files, runs
 from harness.base import kernel_choice
 from harness.base.errors import DataError
@@ -175,7 +176,7 @@ def _quality(run: runs.Run, step: int) -> dict[str, Value]:
                 value = metrics[key] if files.is_number(metrics[key], finite=False) else math.nan
                 error = _standard_error(result, key)
                 values[f"{key}/{name}"] = Value(
-                    float(value), error=error, protocol=protocol_identity(protocol)
+                    float(value), error=error, protocol=protocols.without_paths(protocol)
                 )
     return values
 
@@ -189,13 +190,6 @@ def _standard_error(result: dict[str, Any], key: str) -> float | None:
         found = uncertainty.get(key) if isinstance(uncertainty, dict) else None
     error = found.get("standard_error") if isinstance(found, dict) else None
     return float(error) if files.is_number(error) else None
-
-
-def protocol_identity(protocol: Any) -> Any:
-    """A protocol without the places that its files lay at; their digests say what they were."""
-    if isinstance(protocol, dict):
-        return {k: protocol_identity(v) for k, v in protocol.items() if k != "path"}
-    return protocol
 
 
 def _loss_curve(run: runs.Run, step: int) -> list[tuple[int, str]]:

@@ -47,10 +47,6 @@ class Baseline:
     def step(self) -> int:
         return self.content["step"]
 
-    @property
-    def seeds(self) -> set[int]:
-        return {run["seed"] for run in self.content["runs"]}
-
 
 def record(
     found: Sequence[runs.Run], name: str, *, vouched: bool = False, bits: bool = True
@@ -121,6 +117,13 @@ def other_data(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[An
     if None in found.get("digest", ()) and one.get("sampled_digest"):
         del found["digest"]
     return found
+
+
+def other_machine(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """Why times and bytes of two fingerprints may not be compared, or None."""
+    found = {key: (one.get(key), other.get(key))
+             for key in metrics.MACHINE_KEYS if one.get(key) != other.get(key)}
+    return f"another machine: {named(found)}" if found else None
 
 
 def named(differing: dict[str, tuple[Any, Any]], limit: int = 3) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 # Level of one test, one-sided, and of all tests of a check together. With one or two metrics
 # under test each is tested at ALPHA; from three on Holm's method lowers the first ones.
@@ -83,7 +84,7 @@ def compare(
     n, m = len(baseline), len(check)
     if not n or not m or n + m < 3 or (turns and n != m):
         raise ValueError(f"{n} against {m} values cannot be compared")
-    difference = _mean(check) - _mean(baseline)
+    difference = fmean(check) - fmean(baseline)
     if turns:
         degrees = n - 1
         squares = _squares([b - a for a, b in zip(baseline, check, strict=True)]) / 2
@@ -176,12 +177,8 @@ def deviation(values: Sequence[float]) -> float:
     return math.sqrt(_squares(values) / (len(values) - 1)) if len(values) > 1 else 0.0
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _squares(values: Sequence[float]) -> float:
-    mean = _mean(values)
+    mean = fmean(values)
     return math.fsum((value - mean) ** 2 for value in values)
 
 

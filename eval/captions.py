@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ class CaptionList:
 
     def digest(self) -> str:
         """SHA-256 of the list of (image, caption) in order."""
-        return hashlib.sha256(files.canonical_json(self.pairs.tolist())).hexdigest()
+        return files.json_digest(self.pairs.tolist())
 
     def describe(self) -> dict[str, Any]:
         """What a protocol says of it."""

@@ -11,8 +11,9 @@ import dataclasses
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+from harness import configs
 from harness.base.errors import UsageError
 
 # Feature networks that a protocol may ask for beside its own, in the order that they are named in.
@@ -23,38 +24,35 @@ QUANTISATION = "uint8(clip((x + 1) / 2, 0, 1) * 255 + 0.5)"
 
 
 def _check(p: Protocol) -> None:
+    def refuse(what: str, remedy: str | None = None) -> NoReturn:
+        raise UsageError(f"protocol {p.name}: {what}", remedy=remedy)
+
     for key in ("n_samples", "num_inference_steps", "loss_images"):
         if getattr(p, key) < 1:
-            raise UsageError(f"protocol {p.name}: {key} is {getattr(p, key)}, at least 1 is needed")
+            refuse(f"{key} is {getattr(p, key)}, at least 1 is needed")
     choices = {
         "features": ("inception", "digits"), "sampler": ("ddim", "dpm"),
         "dtype": ("float32", "float16", "bfloat16"),
     }
     for key, allowed in choices.items():
         if getattr(p, key) not in allowed:
-            raise UsageError(
-                f"protocol {p.name}: {key} {getattr(p, key)!r} is not one of {', '.join(allowed)}"
-            )
+            refuse(f"{key} {getattr(p, key)!r} is not one of {', '.join(allowed)}")
     if not 0.0 <= p.eta <= 1.0:
-        raise UsageError(f"protocol {p.name}: eta {p.eta} is not within 0..1")
+        refuse(f"eta {p.eta} is not within 0..1")
     if p.eta and p.sampler != "ddim":
-        raise UsageError(f"protocol {p.name}: eta belongs to ddim", remedy="leave it at 0")
+        refuse("eta belongs to ddim", "leave it at 0")
     if not math.isfinite(p.guidance_scale):
-        raise UsageError(f"protocol {p.name}: guidance_scale {p.guidance_scale} is not a number")
+        refuse(f"guidance_scale {p.guidance_scale} is not a number")
     if not 0.0 <= p.tome <= 0.75:
-        raise UsageError(f"protocol {p.name}: a token merging ratio {p.tome} is not within 0..0.75")
+        refuse(f"a token merging ratio {p.tome} is not within 0..0.75")
     if p.tome_mlp and not p.tome:
-        raise UsageError(
-            f"protocol {p.name}: nothing is merged around the MLP without a token merging ratio",
-            remedy="give --tome RATIO with --tome-mlp",
-        )
+        refuse("nothing is merged around the MLP without a token merging ratio",
+               "give --tome RATIO with --tome-mlp")
     if tuple(n for n in ALSO if n in p.also) != p.also:
-        raise UsageError(
-            f"protocol {p.name}: {', '.join(map(str, p.also))} are not some of {', '.join(ALSO)}, "
-            "each once and in this order"
-        )
+        refuse(f"{', '.join(map(str, p.also))} are not some of {', '.join(ALSO)}, each once and in "
+               "this order")
     if p.seed < 0 or p.caption_seed < 0:
-        raise UsageError(f"protocol {p.name}: seeds are not negative")
+        refuse("seeds are not negative")
 
 
 @dataclass(frozen=True)
@@ -209,22 +207,16 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, An
 
     Empty means that figures made by them may be compared.
     """
-    flat_a, flat_b = _flat(a), _flat(b)
+    return configs.differences(without_paths(a), without_paths(b))
+
+
+def without_paths(described: dict[str, Any]) -> dict[str, Any]:
+    """A described protocol less every nested `path`: where a file lay does not change a figure."""
     return {
-        key: (flat_a.get(key), flat_b.get(key))
-        for key in sorted(flat_a.keys() | flat_b.keys())
-        if flat_a.get(key) != flat_b.get(key)
+        key: {k: v for k, v in without_paths(value).items() if k != "path"}
+        if isinstance(value, dict) else value
+        for key, value in described.items()
     }
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            flat |= _flat(item, f"{prefix}{key}.")
-        elif not (key == "path" and prefix):  # where a file lay does not change a figure
-            flat[prefix + key] = item
-    return flat
 
 
 def _text(value: Any) -> str:

@@ -26,6 +26,11 @@ class Schedule:
         self.betas = np.linspace(ends[0], ends[1], num_train_timesteps, dtype=np.float64) ** 2
         self.alphas_cumprod = np.cumprod(1.0 - self.betas)
 
+    @classmethod
+    def of(cls, diffusion) -> Schedule:
+        """That of a config's section `diffusion`."""
+        return cls(diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end)
+
     def levels(self, timesteps) -> tuple[np.ndarray, np.ndarray]:
         """Factors of latents and of noise at `timesteps` (ints 1..N, [B]): two float32 [B].
 
@@ -76,11 +81,6 @@ def mean_squared_error(predicted, target) -> paddle.Tensor:
     """Mean over all elements, summed in float32 whatever the dtype of `predicted`."""
     with paddle.amp.auto_cast(enable=False):
         return (predicted.astype(paddle.float32) - target.astype(paddle.float32)).square().mean()
-
-
-def loss(model, latents, noise, timesteps, context, schedule: Schedule | None = None):
-    """`Schedule.loss`, by default with the schedule that U-ViT is trained on."""
-    return (schedule or Schedule()).loss(model, latents, noise, timesteps, context)
 
 
 def _tensor(value) -> paddle.Tensor:

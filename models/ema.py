@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import paddle
 from paddle import nn
 
 from harness.base.errors import DataError
+from models import ops
 from models.cpu import kernels, row_threads
 
 # A model, or its weights by structured name.
@@ -53,8 +53,8 @@ class EMA:
         for name, parameter in named.items():
             shadow = self.shadow[name]
             # shadow += (1 - decay) (weights - shadow): three passes, the last two in place
-            step = paddle.subtract(_float32(parameter), shadow).scale_(1.0 - self.decay)
-            shadow.add_(step)
+            step = paddle.subtract(ops.cast(parameter, paddle.float32), shadow)
+            shadow.add_(step.scale_(1.0 - self.decay))
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of the average: parameter name -> float32 array in the model's own layout."""
@@ -82,24 +82,6 @@ class EMA:
         for name, parameter in model.named_parameters():
             parameter.set_value(self.shadow[name].astype(parameter.dtype))
 
-    @contextmanager
-    def applied(self, model: nn.Layer) -> Iterator[nn.Layer]:
-        """Within the context the model has the average as its weights; its own come back after.
-
-        They come back bit for bit, whatever is raised within.
-        """
-        own = {name: paddle.assign(p.detach()) for name, p in model.named_parameters()}
-        try:
-            self.copy_to(model)
-            yield model
-        finally:
-            for name, parameter in model.named_parameters():
-                parameter.set_value(own[name])
-
 
 def _named(weights: Weights):
     return weights.items() if isinstance(weights, Mapping) else weights.named_parameters()
-
-
-def _float32(tensor):
-    return tensor if tensor.dtype == paddle.float32 else tensor.astype(paddle.float32)

@@ -256,27 +256,6 @@ class UViT(nn.Layer):
             raise ValueError(f"text features (encoder_hidden_states): {found}, not {want}")
 
 
-def num_parameters(
-    sample_size=32, patch_size=2, in_channels=4, num_layers=12, num_attention_heads=8,
-    attention_head_dim=64, mlp_ratio=4.0, qkv_bias=False, clip_dim=768, num_text_tokens=77,
-    conv=True, **_unused,
-) -> int:
-    """How many parameters `UViT` of these arguments has, without making it."""
-    dim = num_attention_heads * attention_head_dim
-    hidden = int(dim * mlp_ratio)
-    half = num_layers // 2
-    patch_dim = patch_size**2 * in_channels
-    tokens = 1 + num_text_tokens + (sample_size // patch_size) ** 2
-    attention = dim * 3 * dim + 3 * dim * bool(qkv_bias) + dim * dim + dim
-    mlp = dim * hidden + hidden + hidden * dim + dim
-    block = 2 * 2 * dim + attention + mlp
-    skip = 2 * dim * dim + dim
-    ends = (patch_dim + 1) * dim + (clip_dim + 1) * dim + tokens * dim
-    ends += 2 * dim + (dim + 1) * patch_dim
-    ends += (in_channels * 9 + 1) * in_channels if conv else 0
-    return (2 * half + 1) * block + half * skip + ends
-
-
 def _initial_value(
     model: nn.Layer, name: str, shape: Sequence[int], stream: np.random.Generator
 ) -> np.ndarray:

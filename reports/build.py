@@ -48,7 +48,7 @@ def build(
     nights = nightly.read(history) if history else None
     if nights:
         made["history"], made["changes"] = nights.figures, nights.changes
-    return Report(found, base, columns, made, comparison_tables.seed_groups(found), price, nights)
+    return Report(found, base, columns, made, comparison_tables.seed_groups(found), nights)
 
 
 def _reference(found: list[Record], wanted: str | Path | None) -> Record:

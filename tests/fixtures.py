@@ -77,3 +77,9 @@ def write_features(
         )
         np.save(directory / "run_vis" / f"{number}.npy", entry, allow_pickle=True)
     return directory
+
+
+def draw(source, g: int) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    """Sample g of a `data.Source`: latents, noise, timestep and context."""
+    batch = source.batch(0, range(g, g + 1))
+    return batch.latents[0], batch.noise[0], int(batch.timesteps[0]), batch.context[0]

@@ -23,7 +23,6 @@ from eval.metrics.feature_statistics import Statistics
 from eval.sampling import image_grid
 from eval.sampling.finished_blocks import STAGES, Blocks
 from eval.sampling.image_making import Finisher, Maker
-from eval.sampling.shares_of_workers import of_worker
 from harness import files, runs
 from harness.base import kernel_choice, paddle_env
 from harness.base.errors import UsageError
@@ -164,7 +163,11 @@ def _blocks_of(task: Task, identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mine(task: Task, blocks: int) -> range:
-    return of_worker(blocks, task.world.rank, task.world.size)
+    """Numbers of the blocks that this worker makes.
+
+    In turns and not in runs, so that what a kill leaves undone is shared evenly as well.
+    """
+    return range(blocks)[task.world.rank :: task.world.size]
 
 
 def _make_blocks(task: Task, blocks: Blocks, wanted: int, parts: Parts, model: Any) -> None:
@@ -223,10 +226,8 @@ def validation_loss(
     diffusion = task.config.diffusion
     return validation.validation_loss(
         model, captions, images=min(task.protocol.loss_images, task.protocol.n_samples),
-        schedule=Schedule(
-            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
-        ),
-        latent_scale=diffusion.latent_scale, batch_size=task.batch_size, world=task.world,
+        schedule=Schedule.of(diffusion), latent_scale=diffusion.latent_scale,
+        batch_size=task.batch_size, world=task.world,
     )
 
 

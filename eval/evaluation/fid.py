@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.features import image_files, networks, torch_process
+from eval.features import image_files, networks
+from eval.features.torch_process import TorchFeatures
 from eval.metrics import cmmd, feature_statistics, frechet
 from harness import files
 from harness.base.errors import DataError, UsageError
@@ -99,14 +101,17 @@ def write_statistics(
 
 
 def _features(
-    network: torch_process.TorchFeatures, folder: Path, preparation: str, keep: Path | None
+    network: TorchFeatures, folder: Path, preparation: str, keep: Path | None
 ) -> Iterator[np.ndarray]:
-    def progress(count: int) -> Progress:
-        return Progress(count, f"features of {folder}", unit="image")
-
-    return torch_process.features_of_folder(
-        network, folder, preparation=preparation, keep=keep, progress=progress
-    )
+    """Features of every image in `folder`, block by block; in `keep` if given, so resumable."""
+    paths = image_files.listing(folder)
+    with contextlib.ExitStack() as stack:
+        if keep is None:
+            temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="features-"))
+            keep = Path(temporary) / "blocks"
+        shown = stack.enter_context(Progress(len(paths), f"features of {folder}", unit="image"))
+        yield from network.extract_files(
+            paths, keep, preparation=preparation, on_block=shown.advance)
 
 
 def _kind(path: Path) -> str:

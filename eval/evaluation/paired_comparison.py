@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -77,4 +76,4 @@ def name(document: dict[str, Any], other: runs.Run) -> str:
     """What a comparison's directory is called: a function of what was compared, and how."""
     said = [document[key] for key in ("runs", "steps", "protocol", "minimum_effect", "error_rate")]
     said.append(str(other.directory.resolve()))
-    return f"against-{hashlib.sha256(files.canonical_json(said)).hexdigest()[:8]}"
+    return f"against-{files.json_digest(said)[:8]}"

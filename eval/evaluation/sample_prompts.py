@@ -71,8 +71,6 @@ def open_run(
     config, data = run.config, data or run.data_directory
     model = UViT(**config.model.model_dump())
     weights.load_own(model, ema, str(run.directory))
-    diffusion = config.diffusion
-    schedule = Schedule(diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end)
     if tokenizer is None and text is None:
         tokenizer = data / "tokenizer"
     return _fitting(Pipeline(
@@ -81,8 +79,8 @@ def open_run(
         text_encoder.load(
             text or data / "text_encoder", tokenizer, max_length=config.model.num_text_tokens
         ),
-        schedule.alphas_cumprod,
-        diffusion.latent_scale,
+        Schedule.of(config.diffusion).alphas_cumprod,
+        config.diffusion.latent_scale,
     ))
 
 
@@ -186,12 +184,6 @@ def protocol_of(request: Request) -> Protocol:
         guidance_scale=request.guidance_scale, seed=request.seed, tome=request.tome,
         tome_mlp=request.tome_mlp,
     )
-
-
-def psnr(images: np.ndarray, reference: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of uint8 images in dB: 10 log10(255^2 / mean squared error)."""
-    error = float(np.mean((images.astype(np.float64) - reference.astype(np.float64)) ** 2))
-    return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
 
 
 def describe(request: Request) -> dict[str, Any]:

@@ -7,7 +7,6 @@ caption and begins at the same noise in all of them.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +57,7 @@ def sweep(
 def name(run: runs.Run, points: Sequence[Point], budget: int | None) -> str:
     """What a sweep's directory is called: a function of its points."""
     said = [[p.step, p.protocol.name] for p in points] + [[budget, run.info["digest"]]]
-    return f"sweep-{hashlib.sha256(files.canonical_json(said)).hexdigest()[:8]}"
+    return f"sweep-{files.json_digest(said)[:8]}"
 
 
 def _halve(

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
 
 from harness import files
 from harness.base.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 NAME = "digits-strokes33"
 FILE = "features.safetensors"
@@ -36,8 +35,6 @@ def represent(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     (rectified, so that both sides of a stroke are told apart; Dalal and Triggs 2005
     without their normalisation); and float64 [N].
     """
-    import numpy as np
-
     images = _checked(images)
     parts = [_represent(images[k : k + _BLOCK]) for k in range(0, len(images), _BLOCK)]
     cells = 256 + 64 * DIRECTIONS
@@ -56,8 +53,6 @@ def _checked(images: np.ndarray) -> np.ndarray:
 
 
 def _represent(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    import numpy as np
-
     pixels = images.astype(np.float64) / 255
     ink = 1 - pixels.mean(-1)
     across, down = np.zeros_like(ink), np.zeros_like(ink)
@@ -84,8 +79,6 @@ def fit(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     `images` uint8 [N,64,64,3], `labels` int64 [N]. Principal components, and
     kernel ridge regression of the label's indicator on them (Saunders et al. 1998).
     """
-    import numpy as np
-
     cells, _ = represent(images)
     mean = cells.mean(0)
     _, spread, basis = np.linalg.svd(cells - mean, full_matrices=False)
@@ -107,20 +100,20 @@ def fit(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _kernel(a: np.ndarray, b: np.ndarray, width: np.ndarray) -> np.ndarray:
-    import numpy as np
-
     squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     return np.exp(-np.maximum(squares, 0) / width)
 
 
 class DigitsFeatures:
-    """`name` and `digest` (SHA-256 of the weights) belong beside every figure made with it."""
+    """A feature network, with the face that `eval.features.networks` gives to all of them."""
 
-    name = NAME
+    metric = "fd_digits"
+    size = COMPONENTS + 1
+    concurrent = False  # milliseconds; not worth a thread
 
     def __init__(self, arrays: dict[str, np.ndarray], digest: str):
         self._arrays = {key: array.astype("float64") for key, array in arrays.items()}
-        self.digest = digest
+        self._digest = digest
 
     @classmethod
     def load(cls, data_dir: Path | str) -> DigitsFeatures:
@@ -131,14 +124,16 @@ class DigitsFeatures:
         )
         return cls(_parse(data, path), hashlib.sha256(data).hexdigest())
 
-    def features(self, images: np.ndarray) -> np.ndarray:
+    def describe(self) -> dict[str, Any]:
+        """What a protocol says of the features; SHA-256 is the weights'."""
+        return {"network": NAME, "size": self.size, "sha256": self._digest}
+
+    def extract(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N,64,64,3] -> float64 [N,33].
 
         32 principal components of `represent`, then the length of what they leave
         over, colours included: what is no digit at all lies there.
         """
-        import numpy as np
-
         a = self._arrays
         cells, colour = represent(images)
         offset = cells - a["mean"]
@@ -148,8 +143,6 @@ class DigitsFeatures:
 
     def classify(self, images: np.ndarray) -> np.ndarray:
         """The digit that each image is read as: uint8 [N,64,64,3] -> int64 [N]."""
-        import numpy as np
-
         a = self._arrays
         points = (represent(images)[0] - a["mean"]) @ a["basis"].T
         scores = _kernel(points, a["anchors"], a["width"]) @ a["weights"]
@@ -157,7 +150,6 @@ class DigitsFeatures:
 
 
 def _parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
-    import numpy as np
     from safetensors import SafetensorError  # type: ignore[attr-defined]  # its types lack it
     from safetensors.numpy import load
 

@@ -12,7 +12,6 @@ from harness.files.image_reading import opened_image
 
 # pytorch-fid's list, in its spelling: other files in a folder are passed over.
 EXTENSIONS = ("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp")
-PREPARATIONS = ("none", "coco256")
 DECODERS = max(1, min(8, len(os.sched_getaffinity(0))))  # threads that decode or resize
 
 

@@ -7,36 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from eval.features.digits import DigitsFeatures
 from eval.features.torch_process import TorchFeatures
-
-
-class DigitsNetwork:
-    """`eval.features.digits.DigitsFeatures` in the shape that evaluation wants."""
-
-    metric = "fd_digits"
-    concurrent = False  # milliseconds; not worth a thread
-
-    def __init__(self, data: Path):
-        from eval.features.digits import DigitsFeatures
-
-        self._features = DigitsFeatures.load(data)
-        self.size = self.extract(np.full((1, 64, 64, 3), 255, np.uint8)).shape[1]
-
-    def describe(self) -> dict[str, Any]:
-        """What a protocol says of the features."""
-        return {
-            "network": self._features.name, "size": self.size, "sha256": self._features.digest
-        }
-
-    def extract(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [n, 64, 64, 3] -> float [n, d]."""
-        return self._features.features(images)
-
-    def classify(self, images: np.ndarray) -> np.ndarray:
-        """The digit that each image is read as, int64 [n]."""
-        return self._features.classify(images)
 
 
 def in_torch(name: str, weights: Path | None = None) -> TorchFeatures:
@@ -71,7 +43,7 @@ def open_network(name: str, *, data: Path, weights: Path | None = None) -> Itera
     EnvironmentFault if its weights are missing, DataError if they are broken.
     """
     if name == "digits":
-        yield DigitsNetwork(data)
+        yield DigitsFeatures.load(data)
         return
     with in_torch(name, weights) as network:
         yield network

@@ -15,7 +15,6 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from eval.features import image_files
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault, HarnessError
 
@@ -206,19 +205,3 @@ def _pipe(end: IO[str] | None) -> IO[str]:
 def _error(answer: dict[str, Any]) -> HarnessError:
     kind = DataError if answer.get("code") == DataError.exit_code else EnvironmentFault
     return kind(answer["error"], remedy=answer.get("remedy"))
-
-
-def features_of_folder(
-    network: TorchFeatures, folder: Path, *, preparation: str = "none",
-    keep: Path | None = None, progress: Callable[[int], Any] | None = None,
-) -> Iterator[np.ndarray]:
-    """Features of every image in `folder`, block by block; in `keep` if given, so resumable."""
-    paths = image_files.listing(folder)
-    with contextlib.ExitStack() as stack:
-        if keep is None:
-            temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="features-"))
-            keep = Path(temporary) / "blocks"
-        context = progress(len(paths)) if progress else None
-        shown = stack.enter_context(context) if context else None
-        advance = shown.advance if shown else None
-        yield from network.extract_files(paths, keep, preparation=preparation, on_block=advance)

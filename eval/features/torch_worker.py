@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,6 +25,7 @@ import numpy as np
 from eval.features import image_files
 from harness import files
 from harness.base import paddle_env
+from harness.base.ahead import ahead
 from harness.base.errors import DataError, HarnessError
 
 
@@ -77,17 +77,7 @@ class Extractor:
             def load(chunk: list[str]) -> list[np.ndarray]:
                 return list(pool.map(lambda path: image_files.load(path, preparation), chunk))
 
-            yield from _ahead(load, chunks)
-
-
-def _ahead(work: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
-    """work(item) for each item, the next one computed in a thread meanwhile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
-        pending = deque(pool.submit(work, item) for item in items[:2])
-        for item in [*items[2:], None, None][: len(items)]:
-            yield pending.popleft().result()
-            if item is not None:
-                pending.append(pool.submit(work, item))
+            yield from ahead(load, chunks, most=1)
 
 
 def _answer(serve: Callable[[], dict[str, Any]]) -> dict[str, Any]:

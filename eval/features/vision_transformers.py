@@ -7,7 +7,6 @@ are prepared as those who published them did.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +118,7 @@ class TransformerFeatures(TorchFeatures):
         self.official = (
             sha256 == published.weights.sha256 and self.settings == published.settings
         )
-        digest = hashlib.sha256(files.canonical_json(self.settings)).hexdigest()
+        digest = files.json_digest(self.settings)
         super().__init__(
             name, weights.parent, sha256=sha256, size=self.settings["size"],
             batch_size=BATCH_SIZE, told={"network": name, "settings": digest},

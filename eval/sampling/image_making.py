@@ -30,14 +30,11 @@ class Maker:
         from models.diffusion import Schedule
         from models.pretrained import autoencoder
 
-        diffusion = config.diffusion
         self._config, self._protocol = config, protocol
         self._captions, self._model = captions, model
         self._batch_size, self._decode_batch_size = batch_size, decode_batch_size
         self._vae = autoencoder.load(vae_directory)
-        self._alphas_cumprod = Schedule(
-            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
-        ).alphas_cumprod
+        self._alphas_cumprod = Schedule.of(config.diffusion).alphas_cumprod
 
     def images(self, first: int, last: int) -> tuple[np.ndarray, dict[str, float]]:
         """uint8 [n, H, W, 3] of samples first..last-1, and the seconds of network and vae."""

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness import configs, runs
 from harness.base.errors import (
@@ -80,6 +81,22 @@ def interpreter(name: str) -> str:
     if found is None:
         raise UsageError(f"{name} is no Python that can be run", remedy="give the path of one")
     return os.path.abspath(found)
+
+
+def given(**values: Any) -> list[str]:
+    """Options of a command: `n_samples=50` is `--n-samples 50`, True a flag, a tuple one for each.
+
+    None and False are left out.
+    """
+    found = []
+    for key, value in values.items():
+        name = f"--{key.replace('_', '-')}"
+        if value is True:
+            found.append(name)
+        elif value is not None and value is not False:
+            each = value if isinstance(value, tuple) else (value,)
+            found += [word for one in each for word in (name, str(one))]
+    return found
 
 
 def done(cell: Cell) -> bool:
@@ -172,12 +189,10 @@ def train_all(
 
 
 def _training(cell: Cell) -> list[str]:
-    options = ["train", _config(cell), "--output-dir", _absolute(cell.directory), "--no-eval"]
-    for name, value in (("--seed", cell.seed), ("--until", cell.until)):
-        options += [] if value is None else [name, str(value)]
-    for override in cell.overrides:
-        options += ["--set", override]
-    return options
+    return ["train", _config(cell), *given(
+        output_dir=_absolute(cell.directory), no_eval=True, seed=cell.seed, until=cell.until,
+        set=cell.overrides,
+    )]
 
 
 def _call(cell: Cell, *words: object) -> Ended:
@@ -209,11 +224,15 @@ def _ended(cell: Cell, word: object, code: int, stderr: str) -> Ended:
 
 
 def _environment(cell: Cell) -> dict[str, str]:
-    """Ours and the cell's, without the GIT_* variables of a hook; the cell's harness first."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    """Ours and the cell's; the cell's harness first."""
     own = cell.environment.get("PYTHONPATH")
     path = [str(part) for part in (cell.source, own) if part]
-    return {**kept, **cell.environment, "PYTHONPATH": os.pathsep.join(path)}
+    return {**outside_git(), **cell.environment, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def outside_git() -> dict[str, str]:
+    """Our environment, without the GIT_* variables of a hook."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
 
 
 def _config(cell: Cell) -> str:

@@ -74,10 +74,7 @@ def command(
         config, data or _default_data(config), out, seed, until,
         source=None if installed else cells.CHECKOUT,
     )
-    evaluation = [
-        text for name, value in (("--protocol", protocol), ("--n-samples", n_samples))
-        if value is not None for text in (name, str(value))
-    ]
+    evaluation = cells.given(protocol=protocol, n_samples=n_samples)
     chosen = {side: _cell(shared, side, sides) for side in ("a", "b")}
     from baselines import ab_compare, ab_page
 

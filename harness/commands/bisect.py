@@ -47,14 +47,11 @@ def command(
     Paddle:   harness bisect CONFIG --paddle 2.6.2 --paddle 3.0.0 --paddle 3.3.1 \\
                   --metric throughput --kernels paddle --data DIR
     """
-    from harness.base.errors import UsageError
-
-    arguments = [
-        text for name, value in (("--kernels", kernels), ("--execution", execution))
-        if value is not None for text in (name, value)
-    ]
     from baselines import bisect, bisect_paddles
+    from harness.base.errors import UsageError
+    from harness.cells import run_cells as cells
 
+    arguments = cells.given(kernels=kernels, execution=execution)
     if paddles and not (good or bad):
         if len(paddles) < 2:
             raise UsageError("one Paddle alone is nothing to search", remedy="give a good one "

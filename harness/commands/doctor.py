@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def command(probe: bool, as_json: bool) -> None:
 
     findings = examine.examine()
     if as_json and not probe:
-        click.echo(json.dumps([finding.to_dict() for finding in findings], indent=2))
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     elif not as_json:
         for finding in findings:
             remedy = f"\n{' ' * 30}-> {finding.remedy}" if finding.remedy else ""
@@ -62,8 +63,8 @@ def _probe(findings: list[Finding], as_json: bool) -> None:
                 click.echo(f"{_MET[one.met]}  {one.name:<26} {one.figure}{bound}")
     if as_json:
         click.echo(json.dumps({
-            "findings": [finding.to_dict() for finding in findings],
-            "promises": [one.to_dict() for one in promises],
+            "findings": [asdict(finding) for finding in findings],
+            "promises": [asdict(one) for one in promises],
         }, indent=2))
     if broken := [one.name for one in promises if one.met is False]:
         raise GateFailed(f"with this Paddle these do not hold: {', '.join(broken)}")

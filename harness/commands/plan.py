@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from harness.base.wording import size
 from harness.commands.options import (
     config_argument,
     directory_option,
@@ -84,7 +85,7 @@ def lines(made: dict[str, Any]) -> list[str]:
         f"fits           {_fits(made)}",
         f"with           {_how(made)}",
         "memory         " + ", ".join(
-            f"{part} {_bytes(size)}" for part, size in chosen["memory"].items()),
+            f"{part} {size(held)}" for part, held in chosen["memory"].items()),
         f"speed          {_range(chosen['images_per_second'])} images/s, "
         f"{_span(chosen['step_seconds'])} a step",
         f"the run        {made['steps']:,} steps: {_range(made['days'])} days, "
@@ -98,15 +99,15 @@ def lines(made: dict[str, Any]) -> list[str]:
     found += [
         f"then           one evaluation by the config's protocol: "
         f"{_span([3600 * hours for hours in made['final_evaluation_hours']])}",
-        f"on disk        {_bytes(made['checkpoints_bytes'])} at most, "
-        f"{_bytes(made['checkpoint_bytes'])} a checkpoint",
+        f"on disk        {size(made['checkpoints_bytes'])} at most, "
+        f"{size(made['checkpoint_bytes'])} a checkpoint",
         f"by             {made['rate']}", "",
         f"{'devices':>7} {'micro-batch':>11} {'memory':>9} {'fits':>5} {'images/s':>15} "
         f"{'days':>15}",
     ]
     for one in made["table"]:
         found.append(
-            f"{one['devices']:>7} {one['micro_batch']:>11} {_bytes(one['bytes']):>9} "
+            f"{one['devices']:>7} {one['micro_batch']:>11} {size(one['bytes']):>9} "
             f"{'yes' if one['fits'] else 'no':>5} {_range(one['images_per_second']):>15} "
             f"{_range(one['days']):>15}"
         )
@@ -114,8 +115,8 @@ def lines(made: dict[str, Any]) -> list[str]:
 
 
 def _fits(made: dict[str, Any]) -> str:
-    size, chosen = made["memory_of_device"], made["choice"]
-    said = f"{_bytes(chosen['bytes'])} of {_bytes(size)} on each"
+    chosen = made["choice"]
+    said = f"{size(chosen['bytes'])} of {size(made['memory_of_device'])} on each"
     if not chosen["fits"]:
         return f"no: {said}, with all that could be saved"
     return f"yes, as it is: {said}" if made["as_pinned"] else f"yes, changed: {said}"
@@ -128,10 +129,6 @@ def _how(made: dict[str, Any]) -> str:
     return ", ".join(said)
 
 
-def _bytes(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
-
-
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
@@ -141,5 +138,5 @@ def _range(pair: list[float] | tuple[float, float]) -> str:
 
 
 def _span(seconds: list[float] | tuple[float, float]) -> str:
-    unit, size = next(((u, s) for u, s in _UNITS if seconds[0] >= s), ("ms", 1e-3))
-    return f"{_range([one / size for one in seconds])} {unit}"
+    unit, seconds_each = next(((u, s) for u, s in _UNITS if seconds[0] >= s), ("ms", 1e-3))
+    return f"{_range([one / seconds_each for one in seconds])} {unit}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from harness.base.wording import aligned, size
 from harness.commands.options import RunPath, Suggesting, json_option
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def list_(folder: Path, watch: bool, as_json: bool) -> None:
         raise UsageError(f"{folder} is no folder", remedy="start a run with `harness train CONFIG`")
     if as_json:
         found = inventory.listed(folder)
-        click.echo(json.dumps([one.to_dict() for one in found], indent=2))
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
         return
     if not watch:
         click.echo("\n".join(lines(inventory.listed(folder))))
@@ -84,12 +86,12 @@ def prune(folder: Path, yes: bool) -> None:
 
     kept = {run["name"] for name in record.names() for run in record.load(name).content["runs"]}
     doomed = inventory.spare(inventory.listed(folder), kept)
-    for directory, size in doomed.items():
-        click.echo(f"{_bytes(size):>9}  {directory}")
+    for directory, freed in doomed.items():
+        click.echo(f"{size(freed, 2):>9}  {directory}")
     if not doomed:
         click.echo("nothing to remove")
         return
-    if yes or _agreed(f"remove these checkpoints, {_bytes(sum(doomed.values()))}?"):
+    if yes or _agreed(f"remove these checkpoints, {size(sum(doomed.values()), 2)}?"):
         for directory in doomed:
             inventory.prune(directory)
 
@@ -112,14 +114,6 @@ def lines(found: list[Listed]) -> list[str]:
         rows.append((
             one.directory, one.state, f"{one.step:,}/{one.steps:,}" if one.steps else "",
             f"{one.speed:,.1f}" if one.speed else "", f"{one.loss:.4f}" if one.loss else "",
-            figures or one.note, _bytes(one.bytes),
+            figures or one.note, size(one.bytes, 2),
         ))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB" if size >= 1e8 else f"{size / 1e6:,.2f} MB"
+    return aligned(rows)

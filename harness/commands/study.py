@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.base.progress import say
+from harness.base.wording import aligned, size
 from harness.commands import study_report
 from harness.commands.options import Suggesting, directory_option, file_option, json_option
 
@@ -87,13 +89,13 @@ def show(file: Path, device: str, price: float | None, as_json: bool) -> None:
     for one, cost in cells:
         rows.append((
             one.id, f"{study.last_step(one.axes):,}", _range(cost.training),
-            _range(cost.evaluating), _bytes(cost.disk), "yes" if cost.fits else "no"))
+            _range(cost.evaluating), size(cost.disk), "yes" if cost.fits else "no"))
     total = f"{len(cells):,} cells on {on.name}: {_range(hours)} device-hours"
     if price:
         total += f", {_range((price * hours[0], price * hours[1]))} in money"
     click.echo("\n".join((
-        f"{study.name}: {study.question}", f"digest {study.digest}", "", *_aligned(rows), "",
-        f"{total}, {_bytes(sum(cost.disk for _, cost in cells))} on disk at most")))
+        f"{study.name}: {study.question}", f"digest {study.digest}", "", *aligned(rows), "",
+        f"{total}, {size(sum(cost.disk for _, cost in cells))} on disk at most")))
 
 
 @command.command()
@@ -164,7 +166,7 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({
             "name": study.name, "digest": study.digest, "states": study_status.counts(found),
-            "cells": [one.to_dict() for one in found],
+            "cells": [asdict(one) for one in found],
         }, indent=2))
         return
     if not watch:
@@ -224,19 +226,11 @@ def lines(name: str, found: list[Shown]) -> list[str]:
         left = "" if one.seconds_left is None else _span(one.seconds_left)
         rows.append((one.id, one.state, f"{one.step:,}/{one.steps:,}", left,
                      str(one.attempts or ""), one.note))
-    return [f"{name}: {said}", "", *_aligned(rows)]
+    return [f"{name}: {said}", "", *aligned(rows)]
 
 
 def _ended(found: list[Shown]) -> bool:
     return all(one.state in ("done", "failed") for one in found)
-
-
-def _aligned(rows: list[tuple[Any, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def _range(pair: tuple[float, ...]) -> str:
@@ -247,7 +241,3 @@ def _span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
-
-
-def _bytes(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"

@@ -22,10 +22,10 @@ def report(study: Path, out: Path | None) -> None:
 
     Writes Markdown, CSV, LaTeX and a page with plots; prints the table and the page's path.
     """
-    from harness.studies import study_report
+    from harness.studies import study_figures, study_report
     from reports import build
 
-    found = study_report.read(study)
+    found = study_figures.read(study)
     page = build.write(study_report.files(found), out or study / "report")
     click.echo(f"{study_report.text(found)}\n{page}")
 

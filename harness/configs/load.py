@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import sys
 from collections.abc import Iterable
@@ -95,7 +94,7 @@ def digest(config: Config) -> str:
     A seed given by `--seed` belongs to the run, not to the config, and does not
     change the digest: two seeds of one config are comparable.
     """
-    return hashlib.sha256(files.canonical_json(resolved(config))).hexdigest()
+    return files.json_digest(resolved(config))
 
 
 def is_pinned(config: Config) -> bool:

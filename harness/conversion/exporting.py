@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from harness import files, runs
-from harness.base.errors import UsageError
 from harness.runs import checkpoints
 from models.diffusion import Schedule
 from models.pretrained import autoencoder, text_encoder
 from models.pretrained import write_pipeline_folder as parts
 
-FORMATS = ("ldm", "uvit")
 SCHEMA = 1
 NOTE = "harness.json"
 
@@ -46,13 +44,7 @@ def export(plan: Plan) -> Path:
     Errors: UsageError (no such checkpoint, or the directory is taken), EnvironmentFault (a folder
     is missing, the disk), DataError (files broken, or the parts do not fit each other).
     """
-    if plan.directory.exists() and (
-        not plan.directory.is_dir() or any(plan.directory.iterdir())
-    ):
-        raise UsageError(
-            f"{plan.directory} exists and is not an empty directory",
-            remedy="give another -o, or remove it; nothing there was touched",
-        )
+    files.refuse_taken(plan.directory)
     config = plan.run.config
     step = plan.run.chosen_step(plan.step)
     length = plan.model_max_length or config.model.num_text_tokens
@@ -83,10 +75,9 @@ def _write(
     )
     parts.write_text_encoder(directory / encoder, text)
     parts.write_tokenizer(directory / "tokenizer", text)
-    steps, start, end = diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
     parts.write_scheduler(
-        directory / "scheduler", Schedule(steps, start, end).betas,
-        beta_start=start, beta_end=end, shifted=uvit,
+        directory / "scheduler", Schedule.of(diffusion).betas,
+        beta_start=diffusion.beta_start, beta_end=diffusion.beta_end, shifted=uvit,
     )
     index = {
         "_class_name": "LDMTextToImageUViTPipeline" if uvit else "LDMTextToImagePipeline",

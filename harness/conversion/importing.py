@@ -10,7 +10,6 @@ import numpy as np
 
 from harness import files, runs
 from harness.base import fingerprint
-from harness.base.errors import UsageError
 from harness.configs import Config
 from harness.conversion import weight_namings
 from harness.files.foreign_weights import Tensors
@@ -39,7 +38,7 @@ def import_run(plan: Plan) -> runs.Run:
     Errors: UsageError (nothing to read, or the directory is taken), DataError (files broken,
     hostile, or of another model), EnvironmentFault (disk).
     """
-    _refuse_taken(plan.directory)
+    files.refuse_taken(plan.directory)
     section = plan.config.model.model_dump()
     model = UViT(**section)
     parameters = [name for name, _ in model.named_parameters()]
@@ -69,14 +68,6 @@ def _own(model: UViT, found: Tensors, where: str) -> dict[str, np.ndarray]:
     load = weights.load_official if found.layout == "torch" else weights.load_own
     load(model, found.arrays, where)
     return {name: p.astype("float32").numpy() for name, p in model.named_parameters()}
-
-
-def _refuse_taken(directory: Path) -> None:
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UsageError(
-            f"{directory} exists and is not an empty directory",
-            remedy="give another -o, or remove it; nothing there was touched",
-        )
 
 
 def _write(

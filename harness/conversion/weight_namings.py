@@ -7,14 +7,13 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from harness import files
 from harness.base.errors import DataError, UsageError
 from harness.files.foreign_weights import Tensors, pdparams, pth, safetensors_file
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # What a U-ViT's folder in ppdiffusers may hold, most wanted first.
 _MODEL_FILES = (
@@ -133,8 +132,6 @@ def _trainer(path: Path, found: Tensors, parameters: list[str]) -> Source:
 
 def _with_norms(found: Tensors, parameters: list[str]) -> Tensors:
     """PaddleMIX trains without the LayerNorms' weights and biases: those are ones and zeros."""
-    import numpy as np
-
     norms = [name for name in parameters if _is_norm(name)]
     if found.layout == "torch" or any(name in found.arrays for name in norms):
         return found

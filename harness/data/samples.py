@@ -41,11 +41,6 @@ class Source:
     condition_drop_prob: float
     num_train_timesteps: int
 
-    def draw(self, g: int) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
-        """Sample g: (latents [C,h,w], noise [C,h,w], timestep in 1..T, context [T,D])."""
-        batch = self.batch(0, range(g, g + 1))
-        return batch.latents[0], batch.noise[0], int(batch.timesteps[0]), batch.context[0]
-
     def batch(self, step: int, numbers: range, *, context: np.ndarray | None = None) -> Batch:
         """The samples with global numbers `numbers`, of 0-based `step`, stacked.
 

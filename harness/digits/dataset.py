@@ -13,57 +13,58 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness import files
-from harness.base.errors import DataError, EnvironmentFault, UsageError
+import numpy as np
+
+from eval.features.digits import DigitsFeatures
+from harness import files, runs
+from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress
 from harness.digits import pictures
-
-if TYPE_CHECKING:
-    import numpy as np
+from models.pretrained import autoencoder, text_encoder
 
 ASSETS = Path(__file__).parent / "assets"
 DESCRIPTION = "dataset.json"
 SCHEMA = 1
 _BATCH = 50
-Report = Callable[[int, int], None]
 
 
-def build(directory: Path | str, progress: Report | None = None) -> Path:
+def build(directory: Path | str) -> Path:
     """Make the data set at `directory`; returns it. Nothing is done if it is there already.
 
     It is made in a hidden sibling and renamed when complete, so `directory` is
     whole or absent, and a killed build is begun afresh by the next call.
-    `progress(done, total)` is called as images are encoded; without it a bar is shown.
 
     UsageError if `directory` holds something else, DataError if what is there
     was made from other assets, EnvironmentFault if it cannot be written or
     another process is making it.
     """
     directory = Path(directory).absolute()
-    with _sole_maker(directory) as workplace:
-        if _is_there(directory):
-            return directory
-        with files.writing(directory):
-            shutil.rmtree(workplace / "data", ignore_errors=True)
-            if progress:
-                _fill(workplace / "data", progress)
-            else:
-                with Progress(pictures.COUNT, "digits", unit="images") as shown:
-                    _fill(workplace / "data", lambda done, total: shown.advance())
-            os.sync()  # one flush for ten thousand small files
-            (workplace / "data").rename(directory)
-            files.fsync_directory(directory.parent)
+    workplace = directory.parent / f".{directory.name}.building"
+    with runs.locked(workplace):
+        try:
+            if not _is_there(directory):
+                _make(directory, workplace / "data")
+        finally:  # only a kill leaves it behind, for the next call
+            shutil.rmtree(workplace, ignore_errors=True)
     return directory
+
+
+def _make(directory: Path, work: Path) -> None:
+    with files.writing(directory):
+        shutil.rmtree(work, ignore_errors=True)
+        with Progress(pictures.COUNT, "digits", unit="images") as progress:
+            _fill(work, progress)
+        os.sync()  # one flush for ten thousand small files
+        work.rename(directory)
+        files.fsync_directory(directory.parent)
 
 
 def assets_digest() -> str:
@@ -96,31 +97,7 @@ def _is_there(directory: Path) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _sole_maker(directory: Path) -> Iterator[Path]:
-    """A locked workplace beside `directory`; only a kill leaves it behind, for the next call."""
-    workplace = directory.parent / f".{directory.name}.building"
-    with files.writing(directory):
-        workplace.mkdir(parents=True, exist_ok=True)
-        handle = os.open(workplace, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EnvironmentFault(
-                f"another process is making {directory}", remedy="wait until it is done"
-            ) from None
-        try:
-            yield workplace
-        finally:
-            shutil.rmtree(workplace, ignore_errors=True)
-    finally:
-        os.close(handle)
-
-
-def _fill(folder: Path, progress: Report) -> None:
-    from models.pretrained import autoencoder, text_encoder
-
+def _fill(folder: Path, progress: Progress) -> None:
     folder.mkdir()
     for asset in ASSETS.iterdir():
         copy = shutil.copytree if asset.is_dir() else shutil.copyfile
@@ -130,13 +107,12 @@ def _fill(folder: Path, progress: Report) -> None:
     vae = autoencoder.load(folder / "vae")
     described: dict[str, Any] = {"latent_scale": vae.scaling_factor}
     for name, members in pictures.split(labels).items():
-        done = described.get("train", 0)
         _write_split(folder / name, members, labels, contexts)
         pixels = pictures.rgb(images[members])
         _save(folder / f"{name}_images.npy", pixels)
         for k, moments in enumerate(_moments(vae, pixels)):
             _save(folder / name / f"{k}.npy", moments)
-            progress(done + k + 1, pictures.COUNT)
+            progress.advance()
         described[name] = len(members)
     _write_prompts(folder, contexts)
     _write_reference(folder)
@@ -155,8 +131,6 @@ def _contexts(encoder: Any) -> dict[str, np.ndarray]:
 
 def _moments(vae: Any, pixels: np.ndarray) -> Iterator[np.ndarray]:
     """Moments float32 [2,8,8] of each of the uint8 [N,64,64,3] images, in order."""
-    import numpy as np
-
     for start in range(0, len(pixels), _BATCH):
         block = pixels[start : start + _BATCH].astype(np.float32) / 127.5 - 1
         yield from vae.encode_moments(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
@@ -178,8 +152,6 @@ def _write_split(
 
 
 def _write_prompts(folder: Path, contexts: dict[str, np.ndarray]) -> None:
-    import numpy as np
-
     _save(folder / "empty_context.npy", contexts[""])
     (folder / "run_vis").mkdir()
     for digit in range(10):
@@ -189,12 +161,8 @@ def _write_prompts(folder: Path, contexts: dict[str, np.ndarray]) -> None:
 
 
 def _write_reference(folder: Path) -> None:
-    import numpy as np
-
-    from eval.features.digits import DigitsFeatures
-
     images = files.load_npy(folder / "val_images.npy")
-    features = DigitsFeatures.load(folder).features(images)
+    features = DigitsFeatures.load(folder).extract(images)
     # BLAS differs in the last bits from one processor to another; nine decimals of
     # figures near 1 do not, so the file and its digest are the same everywhere
     mu, sigma = np.round(features.mean(0), 9), np.round(np.cov(features, rowvar=False), 9)
@@ -202,6 +170,4 @@ def _write_reference(folder: Path) -> None:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    import numpy as np
-
     np.save(path, array, allow_pickle=False)

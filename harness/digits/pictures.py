@@ -7,12 +7,9 @@ by SHA-256: the same bytes on every machine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
 
 from harness.base import seeds
-
-if TYPE_CHECKING:
-    import numpy as np
 
 COUNT = 1797
 SIZE = 64
@@ -47,7 +44,6 @@ def captions(index: int, label: int) -> list[str]:
 
 def load() -> tuple[np.ndarray, np.ndarray]:
     """uint8 [1797,64,64], dark ink on white paper, and int64 [1797] labels."""
-    import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits
 
@@ -62,8 +58,6 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 
 def split(labels: np.ndarray) -> dict[str, np.ndarray]:
     """Positions of the images of `train` (1,397) and `val` (400: 40 of each digit), ascending."""
-    import numpy as np
-
     held = np.zeros(len(labels), bool)
     for digit in range(len(WORDS)):
         members = np.flatnonzero(labels == digit)
@@ -74,6 +68,4 @@ def split(labels: np.ndarray) -> dict[str, np.ndarray]:
 
 def rgb(images: np.ndarray) -> np.ndarray:
     """uint8 [N,64,64] -> [N,64,64,3]."""
-    import numpy as np
-
     return np.repeat(images[..., None], 3, axis=-1)

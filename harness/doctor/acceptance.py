@@ -12,7 +12,7 @@ import statistics
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,7 @@ def _kept(lab: Depth, name: str, check: Callable[[Any], Iterator[Promise]]) -> l
         kind = "" if isinstance(error, HarnessError) else f"{type(error).__name__}: "
         found = [Promise(name, False, f"{kind}{error}")]
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.atomic_write_json(path, {"schema": SCHEMA, "promises": [one.to_dict() for one in found]})
+    files.atomic_write_json(path, {"schema": SCHEMA, "promises": [asdict(one) for one in found]})
     return found
 
 
@@ -280,8 +280,8 @@ def document(lab: Depth, found: dict[str, list[Promise]]) -> dict[str, Any]:
     return {
         "schema": SCHEMA, "fingerprint": json.loads(json.dumps(fingerprint.collect(), default=str)),
         "commit": fingerprint.git_commit(), "config": lab.config, "steps": lab.steps,
-        "promises": [{"check": name, **one.to_dict()} for name, each in found.items()
+        "promises": [{"check": name, **asdict(one)} for name, each in found.items()
                      for one in each],
-        "findings": [finding.to_dict() for finding in examine.examine()],
+        "findings": [asdict(finding) for finding in examine.examine()],
         "said": {path.name: path.read_text(errors="replace")[-4000:] for path in said},
     }

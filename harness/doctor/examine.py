@@ -19,7 +19,7 @@ from harness.base import (
     processor_time,
 )
 from harness.doctor import cuda_libraries, gpus, rate, steadiness
-from harness.doctor.findings import Finding
+from harness.doctor.findings import Finding, noted
 
 
 def examine() -> list[Finding]:
@@ -103,8 +103,8 @@ def _memory() -> Finding:
 def _disk() -> Finding:
     free = shutil.disk_usage(".").free / 2**30
     good = free >= 5
-    return Finding(
-        "disk", "ok" if good else "note", f"{free:.1f} GiB free here",
+    return noted(
+        "disk", f"{free:.1f} GiB free here",
         "" if good else "a small_deep run with three checkpoints needs 2.8 GiB",
     )
 
@@ -113,8 +113,7 @@ def _speed() -> Iterator[Finding]:
     """The rate of matrix products, which takes a second, and what makes it move."""
     load, before = os.getloadavg()[0], processor_time.ticks()
     yield from _products()
-    for fact in steadiness.facts(before, load):
-        yield Finding(fact.what, "note" if fact.remedy else "ok", fact.detail, fact.remedy)
+    yield from steadiness.facts(before, load)
 
 
 def _products() -> Iterator[Finding]:
@@ -129,7 +128,4 @@ def _products() -> Iterator[Finding]:
         return  # said above
     remedy = rate.remedy(cpu_info.cpu(), each)
     path = cpu_info.mkl_path(os.environ.get("MKL_DEBUG_CPU_TYPE"))
-    yield Finding(
-        "matrix products", "note" if remedy else "ok",
-        f"{each / 1e9:.0f} GFLOP/s a core, by {path}", remedy,
-    )
+    yield noted("matrix products", f"{each / 1e9:.0f} GFLOP/s a core, by {path}", remedy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -19,5 +19,7 @@ class Finding:
         """What a summary calls it: libraries share their `what`, the detail begins with theirs."""
         return self.detail.partition(":")[0] if self.what == "cuda library" else self.what
 
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
+
+def noted(what: str, detail: str, remedy: str = "") -> Finding:
+    """What works, and what would make it better, if anything."""
+    return Finding(what, "note" if remedy else "ok", detail, remedy)

@@ -10,7 +10,7 @@ from harness.base import fingerprint, locked_stacks, nvml, paddle_env
 from harness.base.errors import EnvironmentFault
 from harness.base.nvml import Card
 from harness.base.wording import counted
-from harness.doctor.findings import Finding
+from harness.doctor.findings import Finding, noted
 
 # Machine code in paddlepaddle-gpu 2.6.2's library (read with cuobjdump; it has no PTX, so
 # nothing newer can be compiled from it). A GPU runs code of its own major version with an
@@ -209,7 +209,7 @@ def _alike(what: str, cards: Sequence[Card], ask: Callable[[Card], Answer]) -> I
         answers.setdefault(ask(card), []).append(number)
     for (detail, remedy), numbers in answers.items():
         named = "" if len(answers) == 1 else f"gpu {', '.join(map(str, numbers))}: "
-        yield Finding(what, "note" if remedy else "ok", named + (detail or "not told"), remedy)
+        yield noted(what, named + (detail or "not told"), remedy)
 
 
 def _links(cards: Sequence[Card]) -> Iterator[Finding]:
@@ -221,8 +221,8 @@ def _links(cards: Sequence[Card]) -> Iterator[Finding]:
             ways.setdefault(way, []).append(f"{one}-{other}")
     for way, pairs in ways.items():
         slow = way != "NVLink" and len(ways) > 1
-        yield Finding(
-            "gpu links", "note" if slow else "ok", f"{', '.join(pairs)}: {way}",
+        yield noted(
+            "gpu links", f"{', '.join(pairs)}: {way}",
             "choose GPUs that are nearer to each other (`harness train --devices`)" if slow else "",
         )
 

@@ -16,15 +16,18 @@ from harness.files.safe_writing import (
     atomic_write_bytes,
     atomic_write_json,
     canonical_json,
+    finite,
     fsync_directory,
+    json_digest,
+    refuse_taken,
     staged,
     writing,
 )
 
 __all__ = [
     "JSON_LIMIT", "NPY_HEADER_LIMIT", "atomic_path", "atomic_write_bytes",
-    "atomic_write_json", "canonical_json", "fsync_directory", "is_number", "load_npy", "load_npz",
-    "load_object_npy", "parse_json", "parse_npy",
-    "read_bytes", "read_json", "reading", "refuse_newer",
+    "atomic_write_json", "canonical_json", "finite", "fsync_directory", "is_number", "json_digest",
+    "load_npy", "load_npz", "load_object_npy", "parse_json", "parse_npy",
+    "read_bytes", "read_json", "reading", "refuse_newer", "refuse_taken",
     "sha256_file", "staged", "writing",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.base.errors import EnvironmentFault
+from harness.base.errors import EnvironmentFault, UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -108,6 +110,15 @@ def staged(directory: Path | str) -> Iterator[Path]:
         fsync_directory(directory.parent)
 
 
+def refuse_taken(directory: Path) -> None:
+    """UsageError if what `staged` is to make stands there already."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UsageError(
+            f"{directory} exists and is not an empty directory",
+            remedy="give another -o, or remove it; nothing there was touched",
+        )
+
+
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Write `data` to `path` atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary:
@@ -120,10 +131,20 @@ def atomic_write_json(path: Path | str, value: Any) -> None:
     atomic_write_bytes(path, (text + "\n").encode())
 
 
+def finite(value: Any) -> Any:
+    """`value`, None for NaN and infinity: JSON has neither, and null says 'not finite'."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def canonical_json(value: Any) -> bytes:
     """The one JSON text of `value`: sorted keys, no spaces, ASCII; what digests are of."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("ascii")
+
+
+def json_digest(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def _umask() -> int:

@@ -36,7 +36,7 @@ def parts(
     # O2 keeps weights and gradients in half precision, and a float32 copy of the weights.
     found = {
         "weights": count * (2 if pure else 4) + (4 * owned if pure else 0),
-        "gradients": count * (2 if pure else 4) * _gradient_copies(config, micro_batch, devices),
+        "gradients": count * (2 if pure else 4) * _gradient_copies(config, devices),
         "moments": 8 * owned,
         "ema": 4 * owned,
         "activations": micro_batch * activations(config, on_cpu=on_cpu),
@@ -66,7 +66,7 @@ def activations(config: Config, *, on_cpu: bool) -> float:
     return size * (numbers if on_cpu else numbers + _PASSING * width)
 
 
-def _gradient_copies(config: Config, micro_batch: int, devices: int) -> float:
+def _gradient_copies(config: Config, devices: int) -> float:
     """How many gradients a device holds at once: partial sums wait for their partners."""
     train = config.train
     if train.reduction != "fixed-order":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import configs, runs
+from harness import configs, files, runs
 from harness.base.errors import DataError
 from harness.files import tensor_files
 from harness.reproduction import divergence
@@ -73,7 +73,7 @@ def _losses(a: runs.Run, b: runs.Run, findings: list[dict[str, str]]) -> dict[st
         if apart > largest:
             largest = apart
             found["largest"] = {
-                "step": step, "relative": apart if apart < float("inf") else None,
+                "step": step, "relative": files.finite(apart),
                 "losses": [first[step].get("loss"), second[step].get("loss")],
             }
     return found
@@ -126,7 +126,7 @@ def _compare(
         found["compared"] = True
         found["parts"][name] = {
             "tensors": len(x), "differing": len(differing),
-            "relative": apart if apart < float("inf") else None,
+            "relative": files.finite(apart),
         }
         found["tensors"] += [{"part": name, **one} for one in differing]
     return found

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from harness import files
+
 IDENTICAL, CLOSE, DIFFERENT = "identical", "within tolerance", "differs"
 # Across stacks (threads, devices, versions) fp32 training drifts apart slowly: after a few
 # hundred steps losses are still within 1e-5, relative. A wrong setting is far outside of 1e-3.
@@ -69,9 +71,10 @@ def tensors(
             square += apart
             found.append({
                 "name": name, "elements": changed, "of": int(x.size),
-                "largest": _json(float(gap.max())), "relative": _json(_ratio(apart, own)),
+                "largest": files.finite(float(gap.max())),
+                "relative": files.finite(_ratio(apart, own)),
             })
-    found.sort(key=lambda d: (-_key(d.get("relative")), d["name"]))
+    found.sort(key=lambda d: (-size(d.get("relative")), d["name"]))
     return _ratio(square, norm), found
 
 
@@ -94,12 +97,8 @@ def _ratio(square: float, norm: float) -> float:
     return math.sqrt(square / norm) if finite and norm else math.inf
 
 
-def _json(value: float) -> float | None:
-    """JSON has neither NaN nor infinity: null, which says 'not finite'."""
-    return value if math.isfinite(value) else None
-
-
-def _key(value: float | None) -> float:
+def size(value: float | None) -> float:
+    """What a difference is sorted by; None stands for one that is not finite."""
     return math.inf if value is None else value
 
 

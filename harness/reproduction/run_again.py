@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from harness import configs, data, runs
+from harness import configs, data, files, runs
 from harness.base import fingerprint
 from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress
@@ -162,7 +162,7 @@ def _loss_row(line: dict[str, Any], loss: float, promised: bool) -> dict[str, An
     if said == IDENTICAL:
         return {"loss": said}
     return {"loss": said, "loss_here": loss.hex(), "loss_there": recorded.hex(),
-            "loss_relative": apart if apart < float("inf") else None}
+            "loss_relative": files.finite(apart)}
 
 
 def _tensor_row(run: runs.Run, trainer: Trainer, promised: bool) -> dict[str, Any]:
@@ -199,17 +199,13 @@ def _sum_up(report: dict[str, Any]) -> None:
             break
     losses = [row for row in rows if "loss_here" in row]
     if losses:
-        most = max(losses, key=lambda row: _size(row.get("loss_relative")))
+        most = max(losses, key=lambda row: divergence.size(row.get("loss_relative")))
         report["largest_difference"]["loss"] = {
             "step": most["step"], "relative": most.get("loss_relative")}
     changed = [{"step": row["step"], **one} for row in rows for one in row.get("tensors", [])]
     if changed:
         report["largest_difference"]["tensor"] = max(
-            changed, key=lambda one: _size(one.get("relative")))
-
-
-def _size(value: float | None) -> float:
-    return float("inf") if value is None else value
+            changed, key=lambda one: divergence.size(one.get("relative")))
 
 
 def text(report: dict[str, Any]) -> str:

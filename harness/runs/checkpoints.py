@@ -202,7 +202,7 @@ def tensors_digest(arrays: Mapping[str, np.ndarray]) -> str:
 def _self_digest(manifest: dict[str, Any]) -> str:
     """SHA-256 of the manifest without this entry: a changed step or digest is found too."""
     rest = {key: value for key, value in manifest.items() if key != "self"}
-    return hashlib.sha256(files.canonical_json(rest)).hexdigest()
+    return files.json_digest(rest)
 
 
 def _hashers() -> ThreadPoolExecutor:

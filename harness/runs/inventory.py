@@ -6,9 +6,8 @@ import os
 import socket
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness import files
 from harness.base.errors import HarnessError
@@ -40,9 +39,6 @@ class Listed:
     figures: dict[str, float] = field(default_factory=dict)
     bytes: int = 0
     touched: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def listed(folder: Path) -> list[Listed]:

@@ -20,9 +20,10 @@ from harness.studies.study_file import Study, StudyCell
 def cell(study: Study, directory: Path, one: StudyCell, data: Path | None = None) -> Cell:
     """`one` as it is run: to its last step, with its stack, threads and workers."""
     axes = one.axes
-    arguments = [] if axes["kernels"] == "default" else ["--kernels", axes["kernels"]]
-    if study.nproc > 1:
-        arguments += ["--nproc", str(study.nproc)]
+    arguments = cells.given(
+        kernels=None if axes["kernels"] == "default" else axes["kernels"],
+        nproc=study.nproc if study.nproc > 1 else None,
+    )
     python = study.stacks[axes["stack"]]
     return Cell(
         str(on_disk.config_file(directory, axes["config"])),

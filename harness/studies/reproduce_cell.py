@@ -91,7 +91,7 @@ def _figure(
     found = here.values.get(figure.key)
     return {
         "figure": figure.heading, "there": there.values[figure.key], "here": found,
-        "low": _finite(around.low), "high": _finite(around.high),
+        "low": files.finite(around.low), "high": files.finite(around.high),
         "verdict": _verdict(there.values[figure.key], found, around),
     }  # fmt: skip
 
@@ -119,10 +119,6 @@ def _weights(one: CellFigures) -> list[Any]:
     run = _run(one)
     manifest = checkpoints.read_manifest(run.checkpoint(max(run.checkpoint_steps())))
     return [manifest.get(key) for key in ("weights_digest", "ema_digest")]
-
-
-def _finite(value: float) -> float | None:
-    return value if files.is_number(value) else None
 
 
 def text(report: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ there by Slurm (--requeue).
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -51,9 +50,7 @@ def submit(
         left = study_run.prepare(study, directory, data=data, adopt=adopt)
         there = queue(directory)
         left = [one for one in left if one.id not in there]
-        options = ["--retries", str(retries)]
-        if data is not None:
-            options += ["--data", os.path.abspath(data)]
+        options = study_run.options(data, retries)
         return [
             _submit(study, directory, asked, left[at:at + _MOST], template, options)
             for at in range(0, len(left), _MOST)

@@ -27,7 +27,7 @@ from harness import files
 from harness.base import fingerprint
 from harness.base.errors import DataError, UsageError
 from harness.cells import run_cells
-from harness.studies import study_directory, study_report
+from harness.studies import study_directory, study_figures, study_report
 from harness.studies.study_figures import Figures
 
 SCHEMA = 1
@@ -53,7 +53,7 @@ def write(directory: Path, out: Path, *, weights: bool = False) -> str:
     `weights`: with the model and the EMA of each cell's last checkpoint. UsageError if it is no
     study, DataError if it is broken; `out` is written whole or not at all.
     """
-    found = study_report.read(directory)
+    found = study_figures.read(directory)
     content = dict(sorted({**_locks(), **_own(found, directory), **_tables(found)}.items()))
     large = dict(sorted(_weights(found).items())) if weights else {}
     for name in (*content, *large):

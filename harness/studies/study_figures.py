@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines import metrics
-from baselines.metrics import MACHINE_KEYS, MACHINE_METRICS, METRICS
+from baselines.metrics import MACHINE_KEYS, MACHINE_METRICS
 from harness import configs, runs
 from harness.base import kernel_choice
 from harness.base.errors import DataError
@@ -58,11 +58,6 @@ class Figure:
         if self.metric == "throughput":
             return "speed"
         return "loss" if self.metric.endswith("loss") else "number"
-
-    @property
-    def more_is_better(self) -> bool:
-        known = METRICS.get(self.metric)
-        return known.more_is_better if known else figure_protocols.better(self.metric) > 0
 
 
 @dataclass(frozen=True)

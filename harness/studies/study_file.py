@@ -10,7 +10,6 @@ All else may be left out; docs/studies.md has every key.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -87,7 +86,7 @@ class Study(StudyFile):
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the study's canonical JSON, the configs' values included."""
-        return hashlib.sha256(files.canonical_json(self.resolved())).hexdigest()
+        return files.json_digest(self.resolved())
 
     def resolved(self) -> dict[str, Any]:
         """All values as plain JSON, defaults filled in; `from_values` takes it."""
@@ -101,13 +100,17 @@ class Study(StudyFile):
         }
         return tuple(names[axis])
 
+    @cached_property
+    def varied(self) -> list[str]:
+        """The axes with more than one value, and always the config."""
+        return [axis for axis in AXES if axis == "config" or len(self.values_of(axis)) > 1]
+
     def cells(self) -> list[StudyCell]:
         """Every cell: seeds are what varies fastest, then kernels, stacks, variants, configs."""
-        several = [axis for axis in AXES if axis == "config" or len(self.values_of(axis)) > 1]
         found = []
         for chosen in itertools.product(*map(self.values_of, AXES)):
             axes = dict(zip(AXES, chosen, strict=True))
-            name = "-".join(axes[axis] for axis in several)
+            name = "-".join(axes[axis] for axis in self.varied)
             found += [StudyCell(f"{name}-s{seed}", axes, seed) for seed in self.seeds]
         return found
 

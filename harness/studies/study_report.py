@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from harness.base.wording import counted
 from harness.studies import (
@@ -22,11 +21,6 @@ from reports.output import short_page
 from reports.output.short_page import Section
 
 _COMPARISON = ("comparison", "figure", "verdict", "seeds", "p")
-
-
-def read(directory: Path) -> Figures:
-    """The figures of the study in `directory` (see `study_figures.read`)."""
-    return study_figures.read(directory)
 
 
 def tables(found: Figures) -> dict[str, bytes]:
@@ -64,14 +58,14 @@ def _tables(
 ) -> dict[str, bytes]:
     heads, body = _means(found, rows)
     latex = study_latex.table(
-        heads, body, text_columns=len(study_table.varied(found)), name=found.study.name,
+        heads, body, text_columns=len(found.study.varied), name=found.study.name,
         caption=f"{found.study.question} {_note(found)}",
     )
     return study_csv.files(found, rows, compared) | {"study.tex": latex.encode()}
 
 
 def _means(found: Figures, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    axes = study_table.varied(found)
+    axes = found.study.varied
     places = [study_table.AXES.index(axis) for axis in axes]
     heads = [*axes, "seeds", *(_heading(found, figure) for figure in found.figures)]
     body = []

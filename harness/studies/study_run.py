@@ -94,11 +94,9 @@ def _run(
 ) -> None:
     left = prepare(study, directory, data=data, adopt=adopt)
     total, failed, stopped = len(study.cells()), [], 0
-    options = ["--retries", str(retries)]
-    if data is not None:
-        options += ["--data", os.path.abspath(data)]
+    asked = options(data, retries)
     work = [
-        Job(one.id, command(directory, one.id, options), on_disk.log_file(directory, one.id))
+        Job(one.id, command(directory, one.id, asked), on_disk.log_file(directory, one.id))
         for one in left
     ]
     with (
@@ -133,6 +131,11 @@ def failure(failed: Sequence[State], total: int, directory: Path) -> HarnessErro
     kind = type(cells.Ended("", failed[0].code or 1, "").error())
     return kind(f"{len(failed)} of {total} cells failed, the first: {failed[0].reason}",
                 remedy=f"see `harness study status {directory}`; the same command tries them again")
+
+
+def options(data: Path | None, retries: int) -> list[str]:
+    """What the command of each cell is given."""
+    return cells.given(retries=retries, data=None if data is None else os.path.abspath(data))
 
 
 def command(directory: Path, name: str, options: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from baselines.metrics import METRICS
 from eval import protocols
+from harness.cells.run_cells import given
 from harness.configs.schema import Config, Positive, PositiveInt, Section
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -37,14 +38,7 @@ class ProtocolChoice(Section):
 
     def options(self, config: Config) -> list[str]:
         """The options of `harness eval` that ask for it."""
-        chosen = {**self.model_dump(), "protocol": self.protocol or config.eval.protocol}
-        found = []
-        for key, value in chosen.items():
-            if value is True:
-                found.append(f"--{key.replace('_', '-')}")
-            elif value not in (None, False):
-                found += [f"--{key.replace('_', '-')}", str(value)]
-        return found
+        return given(**{**self.model_dump(), "protocol": self.protocol or config.eval.protocol})
 
 
 class Comparison(Section):

@@ -192,12 +192,7 @@ def span(figure: Figure, low: float, high: float) -> str:
 
 def label(found: Figures, axes: tuple[str, ...]) -> str:
     """A place along the axes by what varies in this study: 'small_deep', 'small, fused'."""
-    return ", ".join(axes[AXES.index(axis)] for axis in varied(found))
-
-
-def varied(found: Figures) -> list[str]:
-    """The axes with more than one value, and always the config."""
-    return [axis for axis in AXES if axis == "config" or len(found.study.values_of(axis)) > 1]
+    return ", ".join(axes[AXES.index(axis)] for axis in found.study.varied)
 
 
 def value_text(entry: Entry, seeds: int) -> str:

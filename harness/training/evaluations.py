@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eval import protocols
 from eval.evaluation import evaluate, evaluation_task
-from eval.features import networks
+from eval.features.digits import DigitsFeatures
 from eval.metrics import feature_statistics, reference_statistics
 from harness import runs
 from harness.configs import Config
@@ -27,7 +27,7 @@ def require(config: Config, directory: Path) -> None:
         inception_weights.find_weights()
         size = inception.SIZE
     else:
-        size = networks.DigitsNetwork(directory).size
+        size = DigitsFeatures.load(directory).size
     feature_statistics.load(reference, size=size)
 
 

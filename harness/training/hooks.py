@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from harness import runs
 from harness.base.errors import DataError, EnvironmentFault
 from harness.base.wording import counted
 from harness.configs import Config
 from harness.training import evaluations, prompt_grids
-from harness.training.step import Trainer
 from harness.training.train import Hooks
 
 _REMEDY = "put it there, or give --no-eval: `harness eval` can be run later"
@@ -36,13 +35,10 @@ def make(config: Config, directory: Path) -> Hooks:
     if evaluates:
         evaluations.require(config, directory)
 
-    def image(run: runs.Run, trainer: Trainer) -> None:
-        prompt_grids.save(run, trainer, directory)
-
-    def evaluation(run: runs.Run, trainer: Trainer) -> None:
-        evaluations.evaluate_now(run, trainer, directory)
-
-    return Hooks(image=image if draws else None, evaluate=evaluation if evaluates else None)
+    return Hooks(
+        image=partial(prompt_grids.save, directory=directory) if draws else None,
+        evaluate=partial(evaluations.evaluate_now, directory=directory) if evaluates else None,
+    )
 
 
 def _require_vae(config: Config, folder: Path) -> None:
@@ -55,5 +51,3 @@ def _require_vae(config: Config, folder: Path) -> None:
             f"{config.model.in_channels}",
             remedy=_REMEDY,
         )
-
-

@@ -43,10 +43,7 @@ class Trainer:
         )
         self.model.init_weights(seeds.generator(seed, "weights"))
         self.model.train()
-        diffusion = config.diffusion
-        self.schedule = Schedule(
-            diffusion.num_train_timesteps, diffusion.beta_start, diffusion.beta_end
-        )
+        self.schedule = Schedule.of(config.diffusion)
         precision = config.train.precision
         if precision != "fp32" and config.train.amp_level == "O2":
             paddle.amp.decorate(self.model, level="O2", dtype=_DTYPE[precision])

@@ -256,21 +256,18 @@ def _interrupted(step: int) -> Interrupted:
     )
 
 
-class _out_of_memory:
+@contextlib.contextmanager
+def _out_of_memory(config: Config) -> Iterator[None]:
     """Says in one line what to lower when memory runs out."""
-
-    def __init__(self, config: Config):
-        self._micro = config.train.micro_batch_size
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if error is None or isinstance(error, HarnessError):
-            return
+    try:
+        yield
+    except HarnessError:
+        raise
+    except Exception as error:
         text = str(error).lower()
         if isinstance(error, MemoryError) or "resourceexhausted" in text or "out of memory" in text:
             raise EnvironmentFault(
-                f"out of memory with train.micro_batch_size {self._micro}",
+                f"out of memory with train.micro_batch_size {config.train.micro_batch_size}",
                 remedy="lower train.micro_batch_size, or set train.recompute=true",
             ) from error
+        raise

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from harness import files
 from harness.base.errors import DataError, EnvironmentFault
 from models.pretrained import model_folder
 
 if TYPE_CHECKING:
-    import numpy as np
     import paddle
 
 _BATCH = 64
@@ -28,8 +29,6 @@ class TextEncoder:
 
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """int64 [B,T]: start, words, end; cut or padded to T."""
-        import numpy as np
-
         if not len(texts):
             return np.zeros((0, self.max_length), np.int64)
         batch = self.tokenizer(
@@ -47,7 +46,6 @@ class TextEncoder:
         No attention mask, as in U-ViT's and PaddleMIX's extraction: the mask is
         causal, and the padding is part of what the model was trained on.
         """
-        import numpy as np
         import paddle
 
         tokens = self.tokens(texts)

@@ -19,7 +19,8 @@ def picture(rows: Mapping[str, np.ndarray]) -> bytes:
     Each row's label stands above it.
     """
     shown = list(rows.items())[:MOST_ROWS]
-    tiles = {label: [_tile(image) for image in images] for label, images in shown}
+    tiles = {label: [shrunk(Image.fromarray(image), _WIDEST) for image in images]
+             for label, images in shown}
     width = max(sum(t.width + _GAP for t in row) for row in tiles.values()) + _GAP
     heights = [max((t.height for t in row), default=0) + _LINE + _GAP for row in tiles.values()]
     width = max(width, 7 * max(map(len, tiles)) + 2 * _GAP)
@@ -37,12 +38,12 @@ def picture(rows: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def _tile(image: np.ndarray) -> Image.Image:
-    tile = Image.fromarray(image)
-    if tile.width <= _WIDEST:
-        return tile
-    height = max(1, round(tile.height * _WIDEST / tile.width))
-    return tile.resize((_WIDEST, height), Image.Resampling.LANCZOS)
+def shrunk(image: Image.Image, widest: int) -> Image.Image:
+    """The image, at most so many pixels wide."""
+    if image.width <= widest:
+        return image
+    height = max(1, round(image.height * widest / image.width))
+    return image.resize((widest, height), Image.Resampling.LANCZOS)
 
 
 def prompts(texts: list[str]) -> str:

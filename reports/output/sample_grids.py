@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from harness.files.image_reading import opened_image
+from reports.output.image_rows import shrunk
 from reports.reading import figure_protocols
 from reports.reading.run_records import Record
 
@@ -100,22 +101,15 @@ def _layout(text: dict[str, str]) -> tuple[tuple[str, ...], int, int]:
 def png(path: Path) -> bytes:
     """The grid as a PNG for the Markdown report, at most 1024 pixels wide."""
     buffer = io.BytesIO()
-    _shrink(read(path).image, 1024).save(buffer, format="PNG", optimize=True)
+    shrunk(read(path).image, 1024).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
 def data_uri(image: Image.Image, widest: int, quality: int = 80) -> str:
     """A WebP data URI at most `widest` pixels wide."""
     buffer = io.BytesIO()
-    _shrink(image, widest).save(buffer, format="WEBP", quality=quality, method=4)
+    shrunk(image, widest).save(buffer, format="WEBP", quality=quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _shrink(image: Image.Image, widest: int) -> Image.Image:
-    if image.width <= widest:
-        return image
-    height = max(1, round(image.height * widest / image.width))
-    return image.resize((widest, height), Image.Resampling.LANCZOS)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ protocol are equal. Everything else about them (run, step) is what is compared.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from eval.protocols import without_paths
 from harness import configs, files
 
 # +1: more is better, -1: less is better. Unknown metrics are shown without a verdict.
@@ -63,10 +63,9 @@ class Protocol:
     @classmethod
     def of(cls, values: dict[str, Any], n_samples: int, *, fallback: str = "") -> Protocol:
         """The protocol recorded in a result.json; `fallback` names one that has no name."""
-        # Where a file lay does not change a figure.
         values = without_paths(values)
         content = {"n_samples": n_samples, "protocol": values}
-        digest = hashlib.sha256(files.canonical_json(content)).hexdigest()
+        digest = files.json_digest(content)
         return cls(digest, n_samples, _name(values) or fallback or "unnamed", values)
 
 
@@ -86,15 +85,6 @@ def differences(a: Protocol, b: Protocol) -> dict[str, tuple[Any, Any]]:
     return configs.differences(
         {"n_samples": a.n_samples, **a.values}, {"n_samples": b.n_samples, **b.values}
     )
-
-
-def without_paths(values: dict[str, Any]) -> dict[str, Any]:
-    """`values` less every nested entry called `path`."""
-    return {
-        key: {k: v for k, v in without_paths(value).items() if k != "path"}
-        if isinstance(value, dict) else value
-        for key, value in values.items()
-    }  # fmt: skip
 
 
 def _name(values: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,7 +143,7 @@ def _check(run: runs.Run) -> None:
         raise DataError(f"{where}: the config's name is no text")
     if type(run.info["fingerprint"].get("world_size") or 1) is not int:
         raise DataError(f"{where}: world_size is not a whole number")
-    digest = hashlib.sha256(files.canonical_json(run.info["config"])).hexdigest()
+    digest = files.json_digest(run.info["config"])
     if digest != run.info["digest"]:
         raise DataError(
             f"{where}: the config does not match its digest",

@@ -5,7 +5,6 @@ How a value is written for people is `reports.output.number_formats`' business.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -186,7 +185,7 @@ def seed_groups(records: list[Record]) -> list[list[Record]]:
         config["train"] = {k: v for k, v in config["train"].items() if k != "seed"}
         identity = [config, record.fingerprint, comparability.data_identity(record),
                     record.run.info.get("commit")]  # fmt: skip
-        key = hashlib.sha256(files.canonical_json(identity)).hexdigest()
+        key = files.json_digest(identity)
         groups.setdefault(key, []).append(record)
     return [g for g in groups.values() if len({record.run.seed for record in g}) > 1]
 

@@ -22,7 +22,6 @@ class Report:
     columns: list[Column]
     tables: dict[str, pd.DataFrame] = field(repr=False)
     seed_groups: list[list[Record]] = field(repr=False)
-    price: float | None = None
     history: nightly.History | None = None
 
     @property

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
-import numpy as np
 import pytest
 
 from baselines import gate, record
 from eval import protocols
 from eval.evaluation import evaluate_run
-from eval.features import networks
-from eval.metrics import feature_statistics
 from harness import configs, runs
-from harness.digits import dataset, pictures
+from harness.digits import dataset
 from harness.runs import checkpoints
 from harness.training import train
-from tests import assets, fixtures
+from tests import fixtures, judged_data
 
 STEPS = 6
 PROTOCOL = protocols.get(
@@ -28,21 +24,7 @@ PROTOCOL = protocols.get(
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Features that fit the tiny config, with the digits' VAE, classifier and reference."""
-    folder = fixtures.write_features(tmp_path_factory.mktemp("evaluation") / "data")
-    shutil.copytree(assets.VAE, folder / "vae")
-    shutil.copyfile(dataset.ASSETS / "features.safetensors", folder / "features.safetensors")
-    images, _ = pictures.load()
-    real = pictures.rgb(images[:60])
-    np.save(folder / "val_images.npy", real)
-    network = networks.DigitsNetwork(folder)
-    found = feature_statistics.of_features(network.extract(real))
-    feature_statistics.save(folder / "reference.npz", found)
-    with open(folder / "val" / "captions.jsonl", "w") as file:
-        for image in range(20):
-            for caption in range(2):
-                line = {"image": image, "caption": caption, "text": "a digit", "label": image % 10}
-                file.write(json.dumps(line) + "\n")
-    return folder
+    return judged_data.write(tmp_path_factory.mktemp("evaluation") / "data", real=60)
 
 
 def trained(data, directory):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from harness import configs
 from reports.tables import flops
@@ -60,11 +56,11 @@ class Evaluations:
         paddle_env.require_paddle()
         from harness.runs import checkpoints
         from harness.training.step import Trainer
-        from tests import fixtures
+        from tests import fixtures, judged_data
 
         self.folder, self.done = Path(folder), 0
         self.config = fixtures.tiny_config()
-        write_digits(self.folder / "data", images)
+        judged_data.write(self.folder / "data", images=images, captions=1, real=200)
         self.ema = Trainer(self.config, seed=1).average()
         self.digest = checkpoints.tensors_digest(self.ema)
 
@@ -82,23 +78,3 @@ class Evaluations:
         began = time.perf_counter()
         evaluate(task, self.ema, self.digest)
         return time.perf_counter() - began
-
-
-def write_digits(data: Path, images: int) -> None:
-    """Random features, each with a caption, and what evaluates digits: VAE, network, statistics."""
-    from eval.features import networks
-    from eval.metrics import feature_statistics as moments
-    from harness.digits import dataset, pictures
-    from tests import assets, fixtures
-
-    fixtures.write_features(data, images=images, captions=1)
-    shutil.copytree(assets.VAE, data / "vae")
-    shutil.copyfile(dataset.ASSETS / "features.safetensors", data / "features.safetensors")
-    real = pictures.rgb(pictures.load()[0][:200])
-    np.save(data / "val_images.npy", real)
-    features = networks.DigitsNetwork(data).extract(real)
-    moments.save(data / "reference.npz", moments.of_features(features))
-    with open(data / "val" / "captions.jsonl", "w") as file:
-        for image in range(images):
-            line = {"image": image, "caption": 0, "text": "a digit", "label": image % 10}
-            file.write(json.dumps(line) + "\n")

@@ -64,6 +64,12 @@ def step_times(ratio: float, rounds: int, batch: int) -> dict[str, list[tuple[fl
     return times
 
 
+def psnr(images: np.ndarray, reference: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of uint8 images in dB: 10 log10(255^2 / mean squared error)."""
+    error = float(np.mean((images.astype(np.float64) - reference.astype(np.float64)) ** 2))
+    return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
+
+
 def image_psnr(source: Path, ratios: list[float]) -> dict[tuple[float, bool], float]:
     """PSNR in dB of merged images against unmerged ones, by (ratio, MLP too)."""
     folder = (source / "model_index.json").is_file()
@@ -78,7 +84,7 @@ def image_psnr(source: Path, ratios: list[float]) -> dict[tuple[float, bool], fl
 
     plain = images(0.0, False)
     return {
-        (r, mlp): sample_prompts.psnr(images(r, mlp), plain)
+        (r, mlp): psnr(images(r, mlp), plain)
         for r in ratios for mlp in (False, True)
     }
 
@@ -102,7 +108,7 @@ def untrained_psnr(ratios: list[float]) -> dict[tuple[float, bool], float]:
 
     plain = images(0.0, False)
     return {
-        (r, mlp): sample_prompts.psnr(images(r, mlp), plain)
+        (r, mlp): psnr(images(r, mlp), plain)
         for r in ratios for mlp in (False, True)
     }
 

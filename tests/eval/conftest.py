@@ -6,15 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from eval.features import networks
 from eval.features.digits import DigitsFeatures
 from eval.features.inception_weights import FILE_NAME
-from eval.metrics import feature_statistics
 from harness.base import seeds
 from harness.digits import dataset
 from harness.digits import pictures as digits_pictures
 from harness.runs import checkpoints
-from tests import assets, fixtures
+from tests import fixtures, judged_data
 from tests.eval import peer
 
 
@@ -46,7 +44,7 @@ def pictures(tmp_path_factory):
 def digits_features():
     """Features of the scanned digits, (train [n, 33], val [m, 33])."""
     images, labels = digits_pictures.load()
-    found = DigitsFeatures.load(dataset.ASSETS).features(digits_pictures.rgb(images))
+    found = DigitsFeatures.load(dataset.ASSETS).extract(digits_pictures.rgb(images))
     parts = digits_pictures.split(labels)
     return found[parts["train"]], found[parts["val"]]
 
@@ -54,21 +52,7 @@ def digits_features():
 @pytest.fixture(scope="session")
 def digits_data(tmp_path_factory):
     """Data that fit `fixtures.tiny_config()` with what evaluates digits: VAE, features, labels."""
-    data = fixtures.write_features(tmp_path_factory.mktemp("digits"))
-    shutil.copytree(assets.VAE, data / "vae")
-    shutil.copyfile(dataset.ASSETS / "features.safetensors", data / "features.safetensors")
-    images, _ = digits_pictures.load()
-    real = digits_pictures.rgb(images[:120])
-    np.save(data / "val_images.npy", real)
-    network = networks.DigitsNetwork(data)
-    found = feature_statistics.of_features(network.extract(real))
-    feature_statistics.save(data / "reference.npz", found)
-    with open(data / "val" / "captions.jsonl", "w") as file:
-        for image in range(20):
-            for caption in range(2):
-                line = {"image": image, "caption": caption, "text": "a digit", "label": image % 10}
-                file.write(json.dumps(line) + "\n")
-    return data
+    return judged_data.write(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="session")
@@ -114,18 +98,5 @@ def clip_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def two_checkpoints(digits_data, tmp_path_factory):
     """A run with checkpoints of steps 3 and 6, without having trained for them; copy it."""
-    from harness import runs
-    from harness.training.step import Trainer
-
     directory = tmp_path_factory.mktemp("runs") / "tiny"
-    config = fixtures.tiny_config("eval.batch_size=8", "eval.decode_batch_size=8")
-    made = runs.create(
-        directory, config, 1, fingerprint={}, data={"directory": str(digits_data)}, commit=None
-    )
-    for step in (3, 6):
-        parts, state = Trainer(config, step).state()
-        checkpoints.save(
-            made.checkpoint(step), checkpoints.Checkpoint(step, parts, state),
-            config_digest=made.info["digest"], seed=1,
-        )
-    return directory
+    return judged_data.untrained(directory, digits_data, {3: 3, 6: 6}, batch_size=8)

@@ -75,30 +75,6 @@ def test_the_state_is_a_copy():
     assert equal(state, before)
 
 
-def test_applied_gives_the_average_and_then_the_weights_back_even_after_an_exception():
-    model = UViT(**TINY)
-    ema = EMA(model, 0.9)
-    nudge(model, 0)
-    own = arrays(model)
-    with pytest.raises(KeyboardInterrupt):
-        with ema.applied(model) as inside:
-            assert inside is model and equal(arrays(model), ema.state())
-            assert not equal(own, ema.state())
-            raise KeyboardInterrupt
-    assert equal(arrays(model), own)
-
-
-def test_gradients_and_optimizer_go_on_after_applied():
-    model = paddle.nn.Linear(2, 2)
-    optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
-    with EMA(model, 0.9).applied(model):
-        pass
-    before = model.weight.numpy()
-    model(paddle.ones([1, 2])).sum().backward()
-    optimizer.step()
-    np.testing.assert_allclose(model.weight.numpy(), before - 0.1, atol=1e-6)
-
-
 def test_a_state_that_does_not_fit_is_listed_and_refused():
     model = UViT(**TINY)
     ema = EMA(model, 0.9)

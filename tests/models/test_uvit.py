@@ -8,15 +8,8 @@ from baselines import torch_peer as oracle
 from baselines.torch_peer import TINY
 from harness.base.errors import EnvironmentFault
 from models import weights
-from models.uvit import UViT, num_parameters, timestep_embedding
-
-SIZES = {  # the U-ViT paper's, counted by the authors' code (DESIGN.md)
-    (512, 12, 8): 44_692_644,
-    (512, 16, 8): 58_345_636,
-    (768, 16, 12): 130_772_132,
-    (1024, 20, 16): 286_603_428,
-    (1152, 28, 16): 500_652_452,
-}
+from models.uvit import UViT, timestep_embedding
+from reports.tables import flops
 
 
 def tiny(**changes) -> UViT:
@@ -110,20 +103,12 @@ def test_twenty_training_steps_follow_the_torch_model(tmp_path):
     np.testing.assert_allclose(losses, wanted, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("size", "count"), SIZES.items())
-def test_parameter_counts_of_the_paper(size, count):
-    dim, layers, heads = size
-    assert count == num_parameters(
-        num_layers=layers, num_attention_heads=heads, attention_head_dim=dim // heads
-    )
-
-
 @pytest.mark.parametrize(
     "changes", [{}, {"conv": False, "qkv_bias": True, "num_layers": 3, "mlp_ratio": 2.3}]
 )
 def test_counted_parameters_are_those_of_the_real_model(changes):
     model = tiny(**changes)
-    assert num_parameters(**model.config) == sum(p.size for p in model.parameters())
+    assert flops.parameters(model.config) == sum(p.size for p in model.parameters())
 
 
 def test_initial_weights_depend_on_the_generator_and_the_name_alone():

@@ -18,7 +18,6 @@ from harness.base.errors import DataError, EnvironmentFault, NewerFile
 from harness.configs.schema import Diffusion
 from harness.data import digests, features, identity, packed_reading, splits
 from harness.data.preparation import check_files
-from harness.data.preparation.check_files import Statistics
 
 # MS-COCO 2014: (images, captions) of each split's annotation file.
 COCO = {"train": (82_783, 414_113), "val": (40_504, 202_654)}
@@ -114,13 +113,7 @@ def _check_plain(report: Report, names: list[str], latent_scale: float) -> None:
         found = check_files.check_split(
             folder, report.moments_shape, report.context_shape, full=report.full
         )
-        report.faults += found.faults
-        report.splits[name] = {
-            "images": found.images, "captions": found.captions, "read": found.read,
-            "digest": found.digest,
-        }
-        _statistics(report, folder, found.statistics, latent_scale)
-        _counts(report, folder, found)
+        _take(report, folder, found, found.digest, latent_scale)
 
 
 def _check_packed(report: Report, names: list[str], latent_scale: float) -> None:
@@ -152,25 +145,26 @@ def _check_packed(report: Report, names: list[str], latent_scale: float) -> None
             report.fault(folder, error.message)
             continue
         found = check_files.check_rows(split, full=report.full)
-        report.faults += found.faults
-        report.splits[name] = {
-            "images": found.images, "captions": found.captions, "read": found.read,
-            "digest": split.digest,
-        }
-        _statistics(report, folder, found.statistics, latent_scale)
-        _counts(report, folder, found)
+        _take(report, folder, found, split.digest, latent_scale)
 
 
-def _statistics(report: Report, folder: Path, statistics: Statistics, scale: float) -> None:
-    if not statistics.count:
-        return
-    std = statistics.std() * scale
-    report.splits[folder.name]["scaled_latents_std"] = round(std, 4)
-    if not _STD_RANGE[0] <= std <= _STD_RANGE[1]:
-        report.fault(
-            folder, f"latents scaled by {scale:g} have standard deviation {std:.3g}, expected "
-            "about 1: another VAE made them, or another latent scale belongs to them",
-        )
+def _take(
+    report: Report, folder: Path, found: check_files.Found, digest: str | None, scale: float
+) -> None:
+    """What was found in a split, its latents' deviation and its counts among it."""
+    report.faults += found.faults
+    entry = report.splits[folder.name] = {
+        "images": found.images, "captions": found.captions, "read": found.read, "digest": digest,
+    }
+    if found.statistics.count:
+        std = found.statistics.std() * scale
+        entry["scaled_latents_std"] = round(std, 4)
+        if not _STD_RANGE[0] <= std <= _STD_RANGE[1]:
+            report.fault(
+                folder, f"latents scaled by {scale:g} have standard deviation {std:.3g}, expected "
+                "about 1: another VAE made them, or another latent scale belongs to them",
+            )
+    _counts(report, folder, found)
 
 
 def _counts(report: Report, folder: Path, found: check_files.Found) -> None:
@@ -193,7 +187,7 @@ def _check_prompts(report: Report, empty_caption: np.ndarray | None) -> None:
     try:
         empty = features.empty_context(report.directory, report.context_shape)
     except DataError as error:
-        report.fault(path, reason(error, path))
+        report.fault(path, check_files.reason(error, path))
     else:
         _hold_against(report, path, empty, empty_caption)
     run_vis = features.run_vis_files(report.directory)
@@ -203,7 +197,7 @@ def _check_prompts(report: Report, empty_caption: np.ndarray | None) -> None:
         try:
             features.read_prompt(prompt, report.context_shape)
         except DataError as error:
-            report.fault(prompt, reason(error, prompt))
+            report.fault(prompt, check_files.reason(error, prompt))
 
 
 def _hold_against(
@@ -241,8 +235,3 @@ def _conclude(report: Report) -> None:
             report.notes.append(f"the digest could not be noted there: {error.message}")
     else:
         report.digest = identity.recorded(report.directory)
-
-
-def reason(error: DataError, path: Path) -> str:
-    """An error's text without the file's name in front, which the list of faults has already."""
-    return error.message.removeprefix(f"{path} ").removeprefix(f"cannot read {path}: ")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from harness import files
+from harness.base.ahead import ahead
 from harness.base.errors import DataError
 from harness.base.progress import Progress
 from harness.data import digests, features, identity
@@ -159,7 +159,7 @@ def _odd_entry(
     try:
         array = files.load_npy(path, dtype="float32", shape=shape)
     except DataError as error:
-        return _reason(error, path)
+        return reason(error, path)
     beyond = status.st_size - np.load(path, mmap_mode="r").offset - array.nbytes
     return f"has {beyond} bytes beyond its end" if beyond else None
 
@@ -179,7 +179,7 @@ def _read_all(
                 features.read_into(folder / name, array)
                 what = implausible(array, moments=caption < 0)
             except DataError as error:
-                what = _reason(error, folder / name)
+                what = reason(error, folder / name)
             if what:
                 faults[name] = what
                 continue
@@ -205,17 +205,12 @@ def implausible(array: np.ndarray, *, moments: bool) -> str | None:
     return None
 
 
-def _on_threads(task: Callable[[list], tuple], numbers: list, label: str):
+def _on_threads(task: Callable[[list], tuple], numbers: list, label: str) -> Iterator[tuple]:
     blocks = [numbers[at : at + _BLOCK] for at in range(0, len(numbers), _BLOCK)]
-    with ThreadPoolExecutor(4) as pool, Progress(len(numbers), label, unit="file") as progress:
-        waiting: list = []
-        for block in [*blocks, *[None] * 4]:
-            if block is not None:
-                waiting.append((pool.submit(task, block), len(block)))
-            if waiting and (block is None or len(waiting) > 4):
-                future, count = waiting.pop(0)
-                yield future.result()
-                progress.advance(count)
+    with Progress(len(numbers), label, unit="file") as progress:
+        for block, found in zip(blocks, ahead(task, blocks), strict=True):
+            yield found
+            progress.advance(len(block))
 
 
 def _digest(listing: features.Listing, moments_shape: tuple[int, ...],
@@ -272,5 +267,6 @@ def _check_image(
     return faults
 
 
-def _reason(error: DataError, path: Path) -> str:
+def reason(error: DataError, path: Path) -> str:
+    """An error's text without the file's name in front, which the list of faults has already."""
     return error.message.removeprefix(f"{path} ").removeprefix(f"cannot read {path}: ")

@@ -99,7 +99,7 @@ def fetch(
         for archive in wanted:
             if archive not in missing:  # a kill came between unpacking and removing
                 (work / archive.name).unlink(missing_ok=True)
-        sizes = _sizes(missing, work, by_hand, patience)
+        sizes = _sizes(missing, by_hand, patience)
         _enough_space(directory, work, missing, sizes, keep_archives=by_hand is not None)
         for archive in missing:
             _one(directory, work, archive, sources, sizes[archive.name], by_hand, patience)
@@ -114,7 +114,7 @@ def _wanted(sources: Sources, only: tuple[str, ...]) -> list[Archive]:
     return [a for a in sources.archives if not only or a.provides in only]
 
 
-def _sizes(missing: list[Archive], work: Path, by_hand: Path | None,
+def _sizes(missing: list[Archive], by_hand: Path | None,
            patience: download.Patience) -> dict[str, int]:
     """Bytes of each archive: as published, as it lies there, as the server says, or about."""
     sizes = {}

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness import files, runs
+from harness.base.ahead import ahead
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.progress import Progress
 from harness.data import digests, features, identity, packed_reading
@@ -197,28 +197,12 @@ def _pack_shard(path: Path, dtype: str, shape: tuple[int, ...], numbers: range, 
     done = 0
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(features.npy_header(dtype, (len(numbers), *shape)))
-        for values, sums in _ahead(lambda block: _read_block(block, dtype, shape, read), blocks):
+        for values, sums in ahead(lambda block: _read_block(block, dtype, shape, read), blocks):
             file.write(values)
             table[done : done + len(sums)] = sums
             done += len(sums)
             progress.advance(len(sums))
     return table
-
-
-def _ahead(function: Callable[[range], Any], blocks: list[range]) -> Iterator[Any]:
-    """function(block) of each block, in order, a few computed ahead on threads."""
-    with ThreadPoolExecutor(4) as pool:
-        waiting: list[Any] = []
-        try:
-            for block in blocks:
-                waiting.append(pool.submit(function, block))
-                if len(waiting) > 4:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _read_block(block: range, dtype: str, shape: tuple[int, ...],

@@ -7,15 +7,15 @@ comes as uint16. `StructuredToParameterName@@` is paddle's own table of names.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from harness import files
 from harness.base.errors import DataError
 from harness.files import unpickle
 from harness.files.foreign_weights import Tensors
-
-if TYPE_CHECKING:
-    import numpy as np
+from harness.files.tensor_files import from_bfloat16
 
 _TABLE = "StructuredToParameterName@@"
 _SPLIT = "UnpackBigParamInfor@@"
@@ -38,10 +38,6 @@ def read(path: Path) -> Tensors:
 
 
 def _array(name: Any, value: Any, path: Path) -> np.ndarray:
-    import numpy as np
-
-    from harness.files.tensor_files import from_bfloat16
-
     if isinstance(value, tuple) and len(value) == 2:
         value = value[1]
     if not isinstance(name, str) or not isinstance(value, np.ndarray) or value.dtype.hasobject:

@@ -13,15 +13,15 @@ import pickle
 import struct
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from harness import files
 from harness.base.errors import DataError
 from harness.files import unpickle
 from harness.files.foreign_weights import Tensors
-
-if TYPE_CHECKING:
-    import numpy as np
+from harness.files.tensor_files import from_bfloat16
 
 _PICKLE_LIMIT = 64 << 20
 _STORAGES = {
@@ -82,10 +82,6 @@ class _Archive:
 
     def _storage(self, identity: Any) -> np.ndarray:
         """The storage of a persistent id, as a flat array (bfloat16 as float32)."""
-        import numpy as np
-
-        from harness.files.tensor_files import from_bfloat16
-
         if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
             raise pickle.UnpicklingError("an unknown persistent id")
         kind, key, count = identity[1], identity[2], identity[4]
@@ -119,8 +115,6 @@ class _Storage:
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
     """What `torch._utils._rebuild_tensor_v2` does, with every index checked."""
-    import numpy as np
-
     numbers = [offset, *size, *stride]
     if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in numbers):
         raise pickle.UnpicklingError("a malformed tensor")
@@ -149,8 +143,6 @@ def _name(key: Any, path: Path) -> str:
 
 
 def _array(key: str, value: Any, path: Path) -> np.ndarray:
-    import numpy as np
-
     if not isinstance(value, np.ndarray):
         raise DataError(
             f"{path}: {key[:80]!r} is a {type(value).__name__}, not a tensor",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.files import tensor_files
 from harness.files.foreign_weights import Tensors
 
 
@@ -12,7 +13,5 @@ def read(path: Path) -> Tensors:
 
     ppdiffusers marks its own files with the metadata format "pd"; any other is in torch's layout.
     """
-    from harness.files import tensor_files
-
     arrays, metadata = tensor_files.read_all(path)
     return Tensors(arrays, "paddle" if metadata.get("format") == "pd" else "torch")

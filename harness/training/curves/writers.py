@@ -26,7 +26,22 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-class VisualDL:
+class _EventFiles:
+    """What the writers of both kinds of event files are called by."""
+
+    _writer: Any
+
+    def scalar(self, tag: str, step: int, value: float) -> None:
+        self._writer.add_scalar(tag, value, step)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class VisualDL(_EventFiles):
     """PaddlePaddle's own; `visualdl --logdir FOLDER` shows it."""
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]):
@@ -35,20 +50,11 @@ class VisualDL:
         self._writer = LogWriter(logdir=str(folder), display_name=name)
         self._writer.add_hparams(_plain(config), ["train/loss"])
 
-    def scalar(self, tag: str, step: int, value: float) -> None:
-        self._writer.add_scalar(tag, value, step)
-
     def image(self, tag: str, step: int, image: np.ndarray) -> None:
         self._writer.add_image(tag, image, step)
 
-    def flush(self) -> None:
-        self._writer.flush()
 
-    def close(self) -> None:
-        self._writer.close()
-
-
-class TensorBoard:
+class TensorBoard(_EventFiles):
     """By torch's writer; `tensorboard --logdir FOLDER` shows it."""
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]):
@@ -57,17 +63,8 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder))
         self._writer.add_hparams(_plain(config), {}, run_name=".")
 
-    def scalar(self, tag: str, step: int, value: float) -> None:
-        self._writer.add_scalar(tag, value, step)
-
     def image(self, tag: str, step: int, image: np.ndarray) -> None:
         self._writer.add_image(tag, image, step, dataformats="HWC")
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 class WandB:

@@ -10,7 +10,8 @@ import pytest
 
 from eval import protocols
 from eval.evaluation import evaluate, evaluation_task
-from eval.features import networks, torch_process
+from eval.features import torch_process
+from eval.features.digits import DigitsFeatures
 from eval.metrics import feature_statistics
 from eval.sampling import image_making
 from harness import runs
@@ -222,8 +223,7 @@ def test_each_image_is_decoded_once_and_seen_once_by_every_network(
         monkeypatch.setattr(place, name, counted)
 
     count(image_making, "decode", lambda _, latents: len(latents))
-    # All but the one white image by which that network is asked for its size.
-    count(networks.DigitsNetwork, "extract", lambda _, images: len(images) - (len(images) == 1))
+    count(DigitsFeatures, "extract", lambda _, images: len(images))
     kept = []  # by name, as both further networks are of one class
     plain = torch_process.TorchFeatures.extract
     monkeypatch.setattr(torch_process.TorchFeatures, "extract", lambda self, images: (
@@ -231,7 +231,7 @@ def test_each_image_is_decoded_once_and_seen_once_by_every_network(
     real = len(np.load(judged_thrice.data / "val_images.npy"))
     result = evaluate.evaluate(judged_thrice, *ema)
     assert seen["eval.sampling.image_making.decode"] == 12
-    assert seen["DigitsNetwork.extract"] == 12 + real
+    assert seen["DigitsFeatures.extract"] == 12 + real
     assert Counter(kept) == {"dinov2": 12, "clip": 12}
     metrics, described = result["metrics"], result["protocol"]
     for name in protocols.ALSO:

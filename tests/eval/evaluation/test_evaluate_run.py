@@ -9,9 +9,7 @@ import pytest
 
 from harness import runs
 from harness.base import seeds
-from harness.runs import checkpoints
-from harness.training.step import Trainer
-from tests import command, file_schemas, fixtures
+from tests import command, file_schemas, judged_data
 from tests.command import assert_one_line_error, harness
 
 QUICK = ("--protocol", "digits-ddim20-200", "--n-samples", 12, "--steps", 2)
@@ -21,18 +19,7 @@ QUICK = ("--protocol", "digits-ddim20-200", "--n-samples", 12, "--steps", 2)
 def run(digits_data, tmp_path_factory):
     """A run with checkpoints of steps 3 and 6, without having trained for them."""
     directory = tmp_path_factory.mktemp("runs") / "tiny"
-    config = fixtures.tiny_config("eval.batch_size=4", "eval.decode_batch_size=4")
-    made = runs.create(
-        directory, config, 1, fingerprint={}, data={"directory": str(digits_data)}, commit=None
-    )
-    for step in (3, 6):
-        trainer = Trainer(config, step)
-        parts, state = trainer.state()
-        checkpoints.save(
-            made.checkpoint(step), checkpoints.Checkpoint(step, parts, state),
-            config_digest=made.info["digest"], seed=1,
-        )
-    return directory
+    return judged_data.untrained(directory, digits_data, {3: 3, 6: 6}, batch_size=4)
 
 
 def test_the_newest_checkpoint_is_evaluated_and_written(run):

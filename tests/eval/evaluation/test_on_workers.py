@@ -6,11 +6,8 @@ import shutil
 import pytest
 
 from eval.metrics import feature_statistics
-from harness import runs
 from harness.base import seeds
-from harness.runs import checkpoints
-from harness.training.step import Trainer
-from tests import fixtures
+from tests import fixtures, judged_data
 from tests.command import assert_one_line_error, harness
 from tests.eval import transformers
 
@@ -22,16 +19,7 @@ NAME = "00000003-digits-ddim20-200+n22+steps2"
 def run(digits_data, tmp_path_factory):
     """A run with a checkpoint of step 3, without having trained for it."""
     directory = tmp_path_factory.mktemp("runs") / "tiny"
-    config = fixtures.tiny_config("eval.batch_size=4", "eval.decode_batch_size=4")
-    made = runs.create(
-        directory, config, 1, fingerprint={}, data={"directory": str(digits_data)}, commit=None
-    )
-    parts, state = Trainer(config, 1).state()
-    checkpoints.save(
-        made.checkpoint(3), checkpoints.Checkpoint(3, parts, state),
-        config_digest=made.info["digest"], seed=1,
-    )
-    return directory
+    return judged_data.untrained(directory, digits_data, {3: 1}, batch_size=4)
 
 
 def evaluate(run, folder, *options):

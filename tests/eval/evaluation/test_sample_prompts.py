@@ -138,12 +138,6 @@ def test_a_folder_with_other_images_is_refused(pipeline, tmp_path):
         sample_prompts.check_output(tmp_path, 5)
 
 
-def test_psnr():
-    a = np.zeros((2, 4, 4, 3), np.uint8)
-    assert sample_prompts.psnr(a, a) == float("inf")
-    assert sample_prompts.psnr(a + 1, a) == pytest.approx(48.13, abs=0.01)
-
-
 def test_missing_parts_of_a_run(run, tmp_path):
     with pytest.raises(EnvironmentFault, match="autoencoder"):
         sample_prompts.open_run(run, data=tmp_path)

@@ -182,6 +182,7 @@ def test_bad_requests_are_one_line(run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_the_digits_are_swept_in_minutes_and_three_kills_leave_no_trace(tmp_path):
     """4 guidances x 3 step counts x 2 samplers over 200 samples of a digits run."""
     data, alone, killed = (tmp_path / name for name in ("data", "alone", "killed"))

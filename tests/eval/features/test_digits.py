@@ -60,17 +60,17 @@ def test_classifier_reads_val_and_what_the_vae_makes_of_it(judge, split, vae, va
 
 def test_distance_tells_digits_from_the_samples_of_an_untrained_model(judge, split, vae):
     noise = np.random.default_rng(0).standard_normal((200, 1, 8, 8)).astype(np.float32)
-    untrained = judge.features(decode(vae, noise / vae.scaling_factor))
-    val = judge.features(split["val"][0])
-    near = distance(judge.features(split["train"][0]), val)
+    untrained = judge.extract(decode(vae, noise / vae.scaling_factor))
+    val = judge.extract(split["val"][0])
+    near = distance(judge.extract(split["train"][0]), val)
     assert 0 < near < 0.05 * distance(untrained, val)
 
 
 @pytest.mark.parametrize("spoil", ["blur", "noise", "colour", "one digit"])
 def test_distance_grows_with_what_is_wrong(judge, split, spoil):
     images, labels = split["val"]
-    val = judge.features(images)
-    near = distance(judge.features(split["train"][0]), val)
+    val = judge.extract(images)
+    near = distance(judge.extract(split["train"][0]), val)
     if spoil == "blur":
         small = images.reshape(-1, 4, 16, 4, 16, 3).mean((2, 4)).astype(np.uint8)
         bad = np.repeat(np.repeat(small, 16, 1), 16, 2)
@@ -82,17 +82,17 @@ def test_distance_grows_with_what_is_wrong(judge, split, spoil):
         bad[..., 0] //= 2
     else:
         bad = images[labels == 7]
-    assert distance(judge.features(bad), val) > 2 * near
+    assert distance(judge.extract(bad), val) > 2 * near
 
 
 def test_features_are_the_same_alone_and_in_company(judge, split):
     images = split["val"][0][:120]
-    features = judge.features(images)
+    features = judge.extract(images)
     assert features.shape == (120, 33) and features.dtype == np.float64
-    np.testing.assert_allclose(judge.features(images[110:112]), features[110:112], atol=1e-9)
-    assert judge.features(images[:0]).shape == (0, 33)
+    np.testing.assert_allclose(judge.extract(images[110:112]), features[110:112], atol=1e-9)
+    assert judge.extract(images[:0]).shape == (0, 33)
     assert judge.classify(images).dtype == np.int64
-    np.testing.assert_array_equal(features, judge.features(images))
+    np.testing.assert_array_equal(features, judge.extract(images))
 
 
 def test_shipped_weights_are_what_fitting_gives(judge, split):
@@ -105,7 +105,7 @@ def test_shipped_weights_are_what_fitting_gives(judge, split):
 def test_other_images_and_broken_weights_are_refused(judge, tmp_path):
     for bad in (np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 64, 64, 3), np.float32)):
         with pytest.raises(DataError, match="digits features want"):
-            judge.features(bad)
+            judge.extract(bad)
     with pytest.raises(DataError, match="is missing.*harness data digits"):
         digits.DigitsFeatures.load(tmp_path)
     path = shutil.copy(built.ASSETS / digits.FILE, tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 from harness import data
 from harness.data.prefetch import Buffers
-from tests.fixtures import tiny_config
+from tests.fixtures import draw, tiny_config
 
 
 def source(directory):
@@ -95,7 +95,7 @@ def test_the_draws_are_the_format(features):
     from harness.base import seeds
 
     found = source(features)
-    latents, noise, timestep, context = found.draw(17)
+    latents, noise, timestep, context = draw(found, 17)
     random = seeds.generator(1, "sample", 17)
     image = found.sampling.image(17)
     caption = int(random.integers(2))

@@ -5,7 +5,7 @@ import pytest
 
 from harness import data
 from harness.base.errors import DataError, EnvironmentFault, HarnessError
-from tests.fixtures import tiny_config, write_features
+from tests.fixtures import draw, tiny_config, write_features
 
 
 def source(directory, *overrides, seed=1):
@@ -14,11 +14,11 @@ def source(directory, *overrides, seed=1):
 
 def test_a_sample_depends_on_seed_and_number_alone(features):
     a, b = source(features), source(features)
-    b.draw(3)  # whatever was drawn before
-    for first, second in zip(a.draw(17), b.draw(17), strict=True):
+    draw(b, 3)  # whatever was drawn before
+    for first, second in zip(draw(a, 17), draw(b, 17), strict=True):
         assert np.array_equal(first, second)
     other = source(features, seed=2)
-    assert not np.array_equal(a.draw(17)[0], other.draw(17)[0])
+    assert not np.array_equal(draw(a, 17)[0], draw(other, 17)[0])
 
 
 def test_a_batch_is_its_samples(features):
@@ -28,7 +28,7 @@ def test_a_batch_is_its_samples(features):
     assert batch.context.shape == (4, 4, 16)
     assert batch.timesteps.dtype == np.int64
     assert all(array.dtype == np.float32 for array in (batch.latents, batch.noise, batch.context))
-    latents, noise, timestep, context = source(features).draw(9)
+    latents, noise, timestep, context = draw(source(features), 9)
     assert np.array_equal(batch.latents[1], latents)
     assert np.array_equal(batch.noise[1], noise)
     assert batch.timesteps[1] == timestep
@@ -75,13 +75,13 @@ def test_the_last_partial_batch_of_an_epoch_is_dropped(features):
 def test_the_condition_is_dropped_as_often_as_asked(features):
     for probability, least, most in ((0.0, 0, 0), (1.0, 400, 400), (0.25, 70, 130)):
         drawn = source(features, f"data.condition_drop_prob={probability}")
-        dropped = sum(not drawn.draw(g)[3].any() for g in range(400))
+        dropped = sum(not draw(drawn, g)[3].any() for g in range(400))
         assert least <= dropped <= most
 
 
 def test_timesteps_are_uniform_in_1_to_1000(features):
     drawn = source(features)
-    found = np.array([drawn.draw(g)[2] for g in range(2000)])
+    found = np.array([draw(drawn, g)[2] for g in range(2000)])
     assert found.min() >= 1 and found.max() <= 1000
     assert abs(found.mean() - 500.5) < 4 * 288.7 / np.sqrt(2000)
 
@@ -92,7 +92,7 @@ def test_latents_follow_the_stored_moments(tmp_path):
     moments = np.concatenate([np.full((4, 8, 8), 3.0), np.full((4, 8, 8), -2.0)])
     for image in range(20):
         np.save(tmp_path / "d" / "train" / f"{image}.npy", moments.astype(np.float32))
-    latents = np.stack([source(tmp_path / "d").draw(g)[0] for g in range(100)])
+    latents = np.stack([draw(source(tmp_path / "d"), g)[0] for g in range(100)])
     assert latents.mean() == pytest.approx(3 * 0.2301, rel=0.01)
     assert latents.std() == pytest.approx(np.exp(-1) * 0.2301, rel=0.02)
 
@@ -132,7 +132,7 @@ def test_damage_further_on_is_found_when_it_is_read(tmp_path):
     image_at = {drawn.sampling.image(g): g for g in range(16)}
     if 7 in image_at:
         with pytest.raises(DataError, match=r"7\.npy is truncated: 10 bytes"):
-            drawn.draw(image_at[7])
+            draw(drawn, image_at[7])
     with pytest.raises(DataError, match=r"7\.npy is truncated: 10 bytes"):
         list(data.prefetch(drawn, iter((s, range(8 * s, 8 * s + 8)) for s in range(6)), 2))
 

@@ -71,6 +71,15 @@ def test_cells_come_in_one_order_and_say_what_they_train(tmp_path):
     assert first.effects() == {"fd_digits": 0.05, "val_loss": 0.01}
 
 
+def test_a_nought_in_a_protocol_is_asked_of_the_evaluation(tmp_path):
+    """Else cells would be evaluated by the protocol's own seed, and never be done."""
+    text = GOOD.replace("guidance_scale = 3", "seed = 0\neta = 0.0\ntome_mlp = false")
+    study = study_file.load(write(tmp_path, text))
+    config = study.config(study.cells()[0].axes)
+    assert study.protocols["quick"].of(config).name == "digits-ddim20-200+n50+s0"
+    assert study.protocols["quick"].options(config)[-4:] == ["--eta", "0.0", "--seed", "0"]
+
+
 def test_the_digest_is_of_the_values_and_of_the_configs_contents(tmp_path):
     study = study_file.load(write(tmp_path))
     assert study_file.load(write(tmp_path, GOOD.replace("= 3\n", "= 3.0  # as it was\n"))) == study

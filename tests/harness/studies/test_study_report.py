@@ -14,7 +14,13 @@ import pytest
 import scipy.stats
 
 from harness.base.errors import DataError
-from harness.studies import study_directory, study_latex, study_report, study_statistics
+from harness.studies import (
+    study_directory,
+    study_figures,
+    study_latex,
+    study_report,
+    study_statistics,
+)
 from tests.harness.studies import made_studies
 
 WITHOUT = "digits_tiny_deep-s3"
@@ -27,7 +33,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(study):
-    return study_report.files(study_report.read(study))
+    return study_report.files(study_figures.read(study))
 
 
 def table(files, name):
@@ -110,14 +116,14 @@ def test_what_is_missing_is_said_and_counted(study, files):
     assert (row["cell"], row["missing"], row["value"]) == (WITHOUT, "not run", "")
     study_directory.note(study, WITHOUT, study_directory.State(2, 5, "out of\nmemory"))
     try:
-        assert study_report.read(study).cells[6].missing == "failed: out of memory"
+        assert study_figures.read(study).cells[6].missing == "failed: out of memory"
     finally:
         (study / "state" / f"{WITHOUT}.json").unlink()
 
 
 def test_a_group_without_any_cell_is_a_row_and_its_comparisons_cannot_be_made(tmp_path):
     gone = tuple(f"digits_tiny_deep-s{seed}" for seed in (1, 2, 3, 4))
-    found = study_report.read(made_studies.study(tmp_path, without=gone))
+    found = study_figures.read(made_studies.study(tmp_path, without=gone))
     files = study_report.tables(found)
     assert {row["verdict"] for row in table(files, "comparisons.csv")} == {
         "cannot say: digits_tiny_deep is missing"}
@@ -145,7 +151,7 @@ def test_the_page_has_its_pictures_and_fetches_nothing(files):
 
 
 def test_the_same_study_gives_the_same_tables(study, files):
-    again = study_report.tables(study_report.read(study))
+    again = study_report.tables(study_figures.read(study))
     assert {name: files[name] for name in again} == again
 
 
@@ -155,7 +161,7 @@ def test_speed_of_different_machines_is_not_put_together(tmp_path):
     info = json.loads(path.read_text())
     info["fingerprint"]["device"] = "another"
     path.write_text(json.dumps(info))
-    files = study_report.tables(study_report.read(study))
+    files = study_report.tables(study_figures.read(study))
     apart = {row["metric"]: row["apart"] for row in table(files, "table.csv")
              if row["config"] == "digits_tiny"}
     assert apart["throughput"] == apart["host_memory"] == "device differs between seeds"
@@ -169,7 +175,7 @@ def test_a_run_of_another_seed_or_config_is_refused(tmp_path):
     (study / "cells" / "digits_tiny-s1").rename(tmp_path / "moved")
     (study / "cells" / "digits_tiny-s2").rename(study / "cells" / "digits_tiny-s1")
     with pytest.raises(DataError, match="digits_tiny-s1 is a run of another config or seed"):
-        study_report.read(study)
+        study_figures.read(study)
 
 
 def test_equality_and_seeds_needed_are_said_in_words(study):

@@ -71,6 +71,21 @@ def test_fixed_order_is_the_same_sum_in_another_order(features):
     assert steps(a, source, 3) == pytest.approx(steps(b, source, 3), rel=1e-4)
 
 
+def test_the_model_has_the_average_within_and_its_own_weights_back_after(features):
+    config = tiny_config()
+    source = data.open_source(config, 1, features)
+    trainer, other = Trainer(config, 1), Trainer(config, 1)
+    steps(trainer, source, 2), steps(other, source, 2)
+    before, average = weights(trainer), trainer.average()
+    with pytest.raises(KeyboardInterrupt), trainer.averaged() as model:
+        found = {name: p.numpy() for name, p in model.named_parameters()}
+        assert all(np.array_equal(found[name], average[name]) for name in average)
+        assert any(found[name].tobytes() != before[f"model.{name}"] for name in average)
+        raise KeyboardInterrupt
+    assert weights(trainer) == before
+    assert steps(trainer, source, 2) == steps(other, source, 2)
+
+
 def test_training_moves_weights_and_the_average_follows(features):
     config = tiny_config()
     trainer = Trainer(config, 1)
