@@ -11,6 +11,7 @@ from baselines.verdicts import Report, Verdict
 from harness import files
 from harness.base.wording import aligned, counted
 
+SCHEMA = 1  # of `document`
 MARK = {
     "better": "🟢 better", "same": "same", "worse": "🔴 worse", "missing": "🔴 missing",
     "not comparable": "🔴 not comparable", "inconclusive": "🟡 inconclusive",
@@ -78,7 +79,7 @@ def document(report: Report) -> dict[str, Any]:
         for verdict in report.verdicts
     ]
     return {
-        "schema": 1, "outcome": report.outcome, "baseline": report.baseline.name,
+        "schema": SCHEMA, "outcome": report.outcome, "baseline": report.baseline.name,
         "config": report.baseline.content["config"], "step": report.baseline.step,
         "runs": report.runs, "verdicts": verdicts, "record": rerecord(report),
     }

@@ -19,7 +19,11 @@ KINDS = {
     "repeats.json": "repeats", "baseline.json": "baseline", "packed.json": "packed",
     "digest.json": "digest", "captions.jsonl": "captions", "dataset.json": "digits",
     "harness.json": "export", "report.json": "report", "acceptance.json": "acceptance",
+    "study.json": "study", "bundle.json": "bundle", "night.json": "night",
+    "figures.json": "figures", "notes.jsonl": "notes",
 }
+# What is named after a cell or a config, by its folder.
+FOLDERS = {"state": "cell-state", "checks": "check"}
 WHAT_TO_DO = """\
 harness/files/schemas/ says otherwise. What was written before has to stay readable:
 - a key that is new goes into the schema of its file, not into its `required`;
@@ -52,9 +56,13 @@ def faults(kind: str, value: object) -> list[str]:
             for error in validator(f"{kind}-{version}").iter_errors(value)]
 
 
+def kind_of(path: Path) -> str | None:
+    return KINDS.get(path.name) or FOLDERS.get(path.parent.name)
+
+
 def check(path: Path, kind: str | None = None) -> None:
     """Fail, saying what to do, if a file does not fit its schema."""
-    kind = kind or KINDS[path.name]
+    kind = kind or kind_of(path)
     text = path.read_text()
     for part in text.splitlines() if path.suffix == ".jsonl" else [text]:
         found = faults(kind, json.loads(part))
@@ -63,7 +71,7 @@ def check(path: Path, kind: str | None = None) -> None:
 
 def check_all(folder: Path) -> set[str]:
     """Check every file below `folder` that is of a known name; the kinds that there were."""
-    paths = [path for path in sorted(folder.rglob("*.json*")) if path.name in KINDS]
-    for path in paths:
+    kinds = {path: kind for path in sorted(folder.rglob("*.json*")) if (kind := kind_of(path))}
+    for path in kinds:
         check(path)
-    return {KINDS[path.name] for path in paths}
+    return set(kinds.values())

@@ -3,7 +3,6 @@
 tests/corpus/README.md says how a folder of it is made. What a newer version wrote is one line.
 """
 
-import importlib
 import json
 import os
 import shutil
@@ -23,6 +22,8 @@ from tests.corpus import make
 BROKEN = "what an earlier version wrote must stay readable: mend the reader, or teach it both " \
     "forms; never change a folder of tests/corpus (its README.md says more)"
 CORPUS = sorted(path.parent for path in make.HERE.glob("*/corpus.toml"))
+# Those of before there were studies' bundles and histories have none.
+WHOLE = [path for path in CORPUS if (path / "bundle.tar.gz").exists()]
 
 
 def harness(*arguments):
@@ -47,12 +48,27 @@ def accepted(*arguments):
 @pytest.fixture(params=CORPUS, ids=lambda path: path.name)
 def written(request, tmp_path):
     """A copy, to be changed at will, of what one version wrote."""
-    return shutil.copytree(request.param, tmp_path / "written")
+    return copied(request.param, tmp_path)
+
+
+@pytest.fixture(params=WHOLE, ids=lambda path: path.name)
+def whole(request, tmp_path):
+    """`written`, of the versions that wrote a study and a history too."""
+    return copied(request.param, tmp_path)
+
+
+def copied(folder, tmp_path):
+    written = shutil.copytree(folder, tmp_path / "written")
+    if folder in WHOLE:
+        make.lay_out_study(written)
+    return written
 
 
 def test_what_was_written_fits_the_schema_of_its_version(written):
-    assert file_schemas.check_all(written) >= {
-        "run", "metrics", "timing", "manifest", "state", "result", "baseline", "packed"}
+    kinds = {"run", "metrics", "timing", "manifest", "state", "result", "baseline", "packed"}
+    if (written / "study").exists():
+        kinds |= {"study", "cell-state", "bundle", "night", "check", "figures", "notes"}
+    assert file_schemas.check_all(written) >= kinds
 
 
 def test_the_data_are_read_with_the_digests_of_then(written):
@@ -137,20 +153,74 @@ def test_runs_of_then_make_a_baseline_of_now(written):
     file_schemas.check(written / "baseline.json")
 
 
-@pytest.mark.parametrize("module, arguments", [
-    ("harness.runs.run_directory", ("report", "run")),
-    ("harness.data.packed_reading",
-     ("train", "corpus.toml", "--data", "packed", "--output-dir", "new")),
-    ("harness.runs.checkpoints", ("eval", "run")),
-    ("baselines.record", ("baseline", "show", "baseline", "--dir", ".")),
+def test_the_bundle_is_checked_and_its_study_reported(whole, tmp_path):
+    """With every figure of the tables of then, and into a bundle of now."""
+    said = accepted("study", "check", whole / "bundle.tar")
+    assert "4 cells" in said and "every digest and every figure of the tables is right" in said
+    shown = json.loads(accepted("study", "status", whole / "study", "--json"))
+    assert shown["states"] == {"done": 4}
+    accepted("study", "report", whole / "study", "-o", tmp_path / "report")
+    for path in (whole / "study" / "tables").glob("*.csv"):
+        assert (tmp_path / "report" / path.name).exists()
+    accepted("study", "bundle", whole / "study", "-o", tmp_path / "again.tar")
+    accepted("study", "check", tmp_path / "again.tar")
+
+
+def test_the_study_is_gone_on_with(whole, tmp_path):
+    """A cell that is not there is run to the losses of then; what is done is left as it is."""
+    study, cell = whole / "study", "corpus-slow-s2"
+    then = runs.load(study / "cells" / cell).metrics()
+    shutil.rmtree(study / "cells" / cell)
+    (study / "state" / f"{cell}.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in study.glob("*/*-s[12]/**/*.json*")}
+    make.evaluation_data(
+        whole / "data", whole / "reference.npz", command.ROOT, tmp_path / "data"
+    )
+    accepted("study", "run", whole / "study.toml", "-o", study, "--data", tmp_path / "data",
+             "--jobs", 1)
+    now = runs.load(study / "cells" / cell).metrics()
+    np.testing.assert_allclose(*([line["loss"] for line in x] for x in (now, then)), rtol=1e-4)
+    assert before and {path: path.stat().st_mtime_ns for path in before} == before
+    file_schemas.check_all(study)
+
+
+def test_the_nights_are_made_into_pages_noted_and_reported(whole, tmp_path):
+    """From the figures that were left beside a night, and from its runs and checks."""
+    history = whole / "history"
+    accepted("history", "build", history, "-o", tmp_path / "site")
+    (figures,) = history.glob("*/*/figures.json")
+    figures.unlink()
+    accepted("history", "build", history, "-o", tmp_path / "anew")
+    for name in ("index.js", "digits_tiny.js"):
+        pages = [(tmp_path / place / name).read_text() for place in ("site", "anew")]
+        assert pages[0] == pages[1] and "known, accepted" in pages[0]
+    accepted("history", "note", history, figures.parents[1].name, "--text", "of now")
+    accepted("history", "build", history, "-o", tmp_path / "site")
+    assert "of now" in (tmp_path / "site" / "index.js").read_text()
+    accepted("report", whole / "run", "--history", history, "-o", tmp_path / "report")
+    file_schemas.check_all(history)
+
+
+@pytest.mark.parametrize("name, changed, arguments, said", [
+    ("harness.runs.run_directory.SCHEMA", 7, ("report", "run"), "schema 7"),
+    ("harness.data.packed_reading.SCHEMA", 7,
+     ("train", "corpus.toml", "--data", "packed", "--output-dir", "new"), "schema 7"),
+    ("harness.runs.checkpoints.SCHEMA", 7, ("eval", "run"), "schema 7"),
+    ("baselines.record.SCHEMA", 7, ("baseline", "show", "baseline", "--dir", "."), "schema 7"),
+    ("harness.studies.study_directory.SCHEMA", 7, ("study", "status", "study"), "schema 7"),
+    ("harness.studies.study_bundle.SCHEMA", 7, ("study", "check", "bundle.tar"), "no index"),
+    ("harness.studies.study_report.lead", lambda found: "In other words.",
+     ("study", "check", "bundle.tar"), "does not hold what it says"),
+    ("baselines.nights.kept_nights._NAMED", [("package.of_now", str)],
+     ("history", "build", "history", "-o", "site"), "is not as it was written"),
 ])
 def test_a_version_that_reads_its_own_files_only_fails_here(
-    module, arguments, monkeypatch, tmp_path
+    name, changed, arguments, said, monkeypatch, tmp_path
 ):
-    """A schema that went up without a reader of the one before."""
-    monkeypatch.chdir(shutil.copytree(CORPUS[0], tmp_path / "written"))
-    monkeypatch.setattr(importlib.import_module(module), "SCHEMA", 7)
-    with pytest.raises(pytest.fail.Exception, match="schema 7(.|\n)*mend the reader"):
+    """A form that has changed without a reader of the one before."""
+    monkeypatch.chdir(copied(WHOLE[0], tmp_path))
+    monkeypatch.setattr(name, changed)
+    with pytest.raises(pytest.fail.Exception, match=f"{said}(.|\n)*mend the reader"):
         accepted(*arguments)
 
 
@@ -169,19 +239,29 @@ def test_a_version_that_reads_its_own_files_only_fails_here(
     ("data/digest.json", ("data", "check", "{}/data", "--latent-scale", "0.6")),
     ("digits/dataset.json", ("data", "digits", "{}/digits")),
     ("report/report.json", ("report", "{}/run", "-o", "{}/report")),
+    ("study/study.json", ("study", "status", "{}/study")),
+    ("study/state/corpus-base-s1.json", ("study", "status", "{}/study")),
+    ("history/*/smoke/night.json", ("history", "build", "{}/history", "-o", "{}/site")),
+    ("history/*/smoke/figures.json", ("history", "build", "{}/history", "-o", "{}/site")),
+    ("history/*/smoke/checks/digits_tiny.json",
+     ("history", "build", "{}/history", "-o", "{}/site")),
+    ("history/notes.jsonl", ("history", "build", "{}/history", "-o", "{}/site")),
     ("ab/plan.json", ("ab", "{}/corpus.toml", "--data", "{}/data", "-o", "{}/ab", "--no-eval",
                       "--b-set", "train.recompute=true")),
 ])
 def test_what_a_newer_harness_wrote_is_one_line_with_the_remedy(tmp_path, file, arguments):
-    place = shutil.copytree(CORPUS[0], tmp_path / "written")
-    path = place / file
+    place = copied(WHOLE[0], tmp_path)
+    path = next(place.glob(file), place / file)
     path.parent.mkdir(exist_ok=True)
+    if path.name != "figures.json":  # which saves reading what it was made of
+        next(place.glob("history/*/smoke/figures.json")).unlink()
     found = json.loads(path.read_text()) if path.exists() else {"dataset": "digits"}
     path.write_text(json.dumps({**found, "schema": 99}))
     code, _, error = harness(*(argument.format(*[place] * 2) for argument in arguments))
     assert code == 4, error
     assert "made by a newer harness" in error and "update the harness" in error, error
     assert str(path) in error
+    assert not (place / "site").exists()
 
 
 def test_the_corpus_is_small():

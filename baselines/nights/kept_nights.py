@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baselines import disturbances, metrics, significance
+from baselines import check_table, disturbances, metrics, significance
 from harness import files, runs
 from harness.base import kernel_choice
 from harness.base.errors import DataError, EnvironmentFault, UsageError
 from harness.base.wording import shown
 
-SCHEMA = 1
+SCHEMA = 1  # of night.json, which baselines.nightly writes
+FIGURES_SCHEMA = 1
 _LIMIT = 64 << 20  # of a figures.json: some 30 MB are known for 1,000 runs a night
 
 
@@ -77,21 +78,27 @@ def _read(folder: Path, night: str, places: list[Path]) -> Night:
     path = folder / "figures.json"
     if path.is_file():
         known = files.read_json(path, limit=_LIMIT)
-        files.refuse_newer(known, SCHEMA, path)
+        files.refuse_newer(known, FIGURES_SCHEMA, path)
         if not _sound(known):
             raise DataError(f"{path} is not as it was written", remedy="remove it: it is made anew")
         if known["folders"] == names:
-            return Night(night, *(known[key] for key in ("runner", "report", "stacks", "cells")))
+            return _night(night, known)
     made = _measured(folder, night, places)
     if not made.cells:  # no night: a repository's own folder, say
         return made
-    values = {"schema": SCHEMA, "folders": names, "runner": made.runner, "report": made.report,
-              "stacks": made.stacks, "cells": made.cells}
+    values = {"schema": FIGURES_SCHEMA, "folders": names, "runner": made.runner,
+              "report": made.report, "stacks": made.stacks, "cells": made.cells}
     if not _sound(values):
         raise DataError(f"{folder}/checks or its runs have values that are none of a night's")
+    text = files.canonical_json(values)
     with contextlib.suppress(EnvironmentFault):  # of a history that may only be read
-        files.atomic_write_bytes(path, files.canonical_json(values) + b"\n")
-    return made
+        files.atomic_write_bytes(path, text + b"\n")
+    # Its keys in the order in which every later build has them.
+    return _night(night, files.parse_json(text, path))
+
+
+def _night(night: str, known: dict[str, Any]) -> Night:
+    return Night(night, *(known[key] for key in ("runner", "report", "stacks", "cells")))
 
 
 def _measured(folder: Path, night: str, places: list[Path]) -> Night:
@@ -173,6 +180,7 @@ def _check(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     check = files.read_json(path)
+    files.refuse_newer(check, check_table.SCHEMA, path)
     if not isinstance(check, dict) or not _typed(check, (("verdicts", list), ("runs", list))):
         raise DataError(f"{path} is not what `harness check --json` says")
     return check

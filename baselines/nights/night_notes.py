@@ -3,7 +3,7 @@
     {"night": "2026-11-22", "runner": null, "config": "small", "metric": "throughput",
      "text": "known, accepted", "time": "2026-11-23T08:12:00+00:00"}
 
-null: of all of them.
+null: of all of them. A line without `schema` is of version 1.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from harness import files
 from harness.base.errors import DataError, UsageError
 
 FILE = "notes.jsonl"
+SCHEMA = 1
 _LIMIT = 8 << 20
 
 
@@ -48,6 +49,7 @@ def read(history: Path) -> list[Note]:
 
 def _note(path: Path, number: int, line: bytes) -> Note:
     value = files.parse_json(line, f"{path} line {number}")
+    files.refuse_newer(value, SCHEMA, f"{path} line {number}")
     fields: dict[str, Any] = {
         key: value.get(key) for key in ("night", "text", "runner", "config", "metric", "time")
     } if isinstance(value, dict) else {}
@@ -63,8 +65,10 @@ def _note(path: Path, number: int, line: bytes) -> Note:
 def add(history: Path, note: Note) -> None:
     """Append `note`, with the time; the file is never half there, and of two writers none is lost.
 
-    UsageError if the history has no such night, or the night no such runner, config or metric.
+    UsageError if the history has no such night, or the night no such runner, config or metric;
+    DataError if a line that is there is none, or a newer harness's.
     """
+    read(history)
     known = sorted(p.name for p in history.iterdir() if p.is_dir()) if history.is_dir() else []
     if note.night not in known:
         raise UsageError(f"{history} has no night {note.night!r}",

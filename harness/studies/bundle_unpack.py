@@ -48,14 +48,13 @@ def opened(bundle: Path) -> Iterator[Opened]:
 
 
 def _members(file: Any, bundle: Path) -> Iterator[tarfile.TarInfo]:
-    """Every member, with a name that a bundle has, once, and of a size that it may have."""
+    """Every member, with a name that leads nowhere else, once, and of a size that it may have."""
     seen: set[str] = set()
     for member in archive_refusals.members(file, bundle):
         archive_refusals.parts(member, bundle)
         name = member.name
-        if name in seen or not (name == INDEX or study_bundle.is_name(name)):
-            what = "twice" if name in seen else "which no bundle has"
-            raise DataError(f"{bundle} has {name!r}, {what}", remedy=_REMEDY)
+        if name in seen:
+            raise DataError(f"{bundle} has {name!r} twice", remedy=_REMEDY)
         if member.size > MOST_BYTES and not _is_weights(name):
             raise DataError(f"{bundle}: {name!r} has {member.size:,} bytes", remedy=_REMEDY)
         seen.add(name)
@@ -65,12 +64,17 @@ def _members(file: Any, bundle: Path) -> Iterator[tarfile.TarInfo]:
 
 
 def _index(file: Any, members: dict[str, tarfile.TarInfo], bundle: Path) -> dict[str, Any]:
-    """The index, which names exactly the files that are there."""
+    """The index, which names exactly the files that are there, all by names that a bundle has.
+
+    Its version is looked at first: a newer bundle may have files of other names.
+    """
     member = members.get(INDEX)
     if member is None or member.size > files.JSON_LIMIT:
         raise DataError(f"{bundle} has no {INDEX}", remedy=_REMEDY)
     file.seek(member.offset_data)
     index = study_bundle.read_index(file.read(member.size), bundle)
+    if strange := [name for name in members if name != INDEX and not study_bundle.is_name(name)]:
+        raise DataError(f"{bundle} has {strange[0]!r}, which no bundle has", remedy=_REMEDY)
     listed = {name: entry["size"] for name, entry in index["files"].items()}
     there = {name: one.size for name, one in members.items() if name != INDEX}
     for name in sorted(listed.keys() ^ there.keys()):

@@ -22,7 +22,8 @@ from harness.base.errors import DataError, UsageError
 from harness.studies import study_file
 from harness.studies.study_file import Study
 
-SCHEMA = 1
+SCHEMA = 1  # of study.json
+STATE_SCHEMA = 1  # of state/ID.json, which is of version 1 where it has none
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,10 @@ def last_words(directory: Path, cell: str) -> str:
 def state(directory: Path, cell: str) -> State:
     """A cell's state; that of one not begun if there is none. DataError if it is broken."""
     path = directory / "state" / f"{cell}.json"
-    try:
-        found = State(**(files.read_json(path) if path.exists() else {}))
-    except TypeError:
-        found = State(-1)
+    said = files.read_json(path) if path.exists() else {}
+    files.refuse_newer(said, STATE_SCHEMA, path)
+    keys = asdict(State()).keys() & said.keys() if isinstance(said, dict) else set()
+    found = State(**{key: said[key] for key in keys}) if keys or said == {} else State(-1)
     texts = isinstance(found.reason, str) and isinstance(found.process, str)
     if not (texts and type(found.attempts) is int and found.attempts >= 0
             and type(found.code) in (int, type(None))):

@@ -8,11 +8,13 @@ own; nothing of it is imported here, so that this script outlives what moves in 
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -55,6 +57,15 @@ decay = 0.9
 batch_size = 2
 decode_batch_size = 2
 """
+STUDY = """\
+name = "corpus-study"
+question = "Does a lower rate help?"
+configs = ["./corpus.toml"]
+seeds = [1, 2]
+protocols.quick = { protocol = "digits-ddim20-200", n_samples = 3, num_inference_steps = 2 }
+variants = { base = [], slow = ["optim.lr=1e-5"] }
+comparisons = [{ axis = "variant", against = "base", metrics = ["fd_digits", "train_loss"] }]
+"""
 
 
 def write_data(directory: Path) -> None:
@@ -83,13 +94,25 @@ def evaluation_data(data: Path, reference: Path, checkout: Path, place: Path) ->
     return place
 
 
+def lay_out_study(folder: Path) -> None:
+    """The study of a version's folder: its bundle as it was written, and all that is in it."""
+    bundle = folder / "bundle.tar"
+    bundle.write_bytes(gzip.decompress((folder / "bundle.tar.gz").read_bytes()))
+    with tarfile.open(bundle) as tar:
+        tar.extractall(folder / "study", filter="data")
+
+
 def make(checkout: Path, place: Path) -> None:
     """Have `checkout` write the artefacts into `place`."""
-    def harness(*arguments: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "harness", *arguments], cwd=place, check=True,
-            env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
-        )
+    def python(*arguments: str, source: Path = checkout) -> int:
+        return subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=place,
+            env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
+        ).returncode
+
+    def harness(*arguments: str, source: Path = checkout) -> None:
+        if code := python("harness", *arguments, source=source):
+            sys.exit(f"harness {arguments[0]} ended with {code}")
 
     write_data(place / "data")
     (place / "corpus.toml").write_text(CONFIG)
@@ -107,6 +130,26 @@ def make(checkout: Path, place: Path) -> None:
         call_pinned(place / run / "run.json")
     harness("report", "run", "-o", "report")
     harness("baseline", "record", *runs, "--name", "baseline", "--dir", ".")
+    (place / "study.toml").write_text(STUDY)
+    harness("study", "run", "study.toml", "-o", "study", "--data", "whole", "--jobs", "1")
+    harness("study", "bundle", "study", "-o", "bundle.tar", source=without_locks(checkout, place))
+    night = ("--smoke", "--configs", "digits_tiny", "--data", "digits", "--out", "nightly")
+    if (code := python("baselines.nightly", *night)) not in (0, 3):  # any verdict will do
+        sys.exit(f"the night ended with {code}")
+    (place / "nightly" / "history").rename(place / "history")
+    harness("history", "build", "history", "-o", "site")  # for figures.json
+    (one,) = (path.name for path in (place / "history").iterdir())
+    harness("history", "note", "history", one, "--config", "digits_tiny")
+
+
+def without_locks(checkout: Path, place: Path) -> Path:
+    """A clone of `checkout` without the locks that a bundle holds, which are too large to keep."""
+    clone = place / "clone"
+    for words in (("clone", "--quiet", "--shared", "--no-checkout", str(checkout), str(clone)),
+                  ("-C", str(clone), "sparse-checkout", "set", "--no-cone", "/*", "!/locks/"),
+                  ("-C", str(clone), "checkout", "--quiet")):
+        subprocess.run(["git", *words], check=True)
+    return clone
 
 
 def call_pinned(path: Path) -> None:
@@ -129,9 +172,11 @@ def main(checkout: Path) -> Path:
         place = Path(temporary)
         make(checkout, place)
         folder.mkdir()
-        for name in ("corpus.toml", "reference.npz", "baseline.json"):
+        for name in ("corpus.toml", "reference.npz", "baseline.json", "study.toml"):
             shutil.copyfile(place / name, folder / name)
-        for name in ("data", "packed", "run"):
+        bundle = (place / "bundle.tar").read_bytes()
+        (folder / "bundle.tar.gz").write_bytes(gzip.compress(bundle, mtime=0))
+        for name in ("data", "packed", "run", "history"):
             unneeded = shutil.ignore_patterns("lock", ".*")
             shutil.copytree(place / name, folder / name, ignore=unneeded)
         (folder / "report").mkdir()  # of its report the list of files alone: that is read again

@@ -10,6 +10,7 @@ import pytest
 from baselines import check_table, gate, metrics, nightly, record
 from baselines.nights import kept_nights
 from harness.base.errors import DataError, NewerFile, UsageError
+from tests import file_schemas
 from tests.baselines import made
 from tests.baselines.test_nightly import night_in
 from tests.reports import fabricate
@@ -47,6 +48,8 @@ def test_a_night_is_what_its_runs_and_its_check_say(kept, history):
     assert cell["metrics"]["throughput"]["noise"] > 0
     assert cell["metrics"]["loss_bits"] == {"values": [], "verdict": "same"}
     assert night.stacks[cell["stack"]] == runs[0].info["fingerprint"]
+    for name in ("night.json", "checks/small.json", "figures.json"):
+        file_schemas.check(history / "2026-11-22/r" / name)
 
 
 def test_a_check_is_of_the_runs_that_it_names(history):
@@ -61,7 +64,9 @@ def test_a_night_is_read_once(history):
     folder = history / "2026-11-22/r"
     for path in folder.glob("small-*/timing.jsonl"):
         path.write_text("broken\n")
-    assert kept_nights.read(history) == first
+    again = kept_nights.read(history)
+    # In the order of their keys too, which is that of what pages list.
+    assert json.dumps([vars(one) for one in again]) == json.dumps([vars(one) for one in first])
     # Another run: all is read anew.
     shutil.copytree(folder / "small-0", folder / "small-9")
     with pytest.raises(DataError, match="timing.jsonl"):
@@ -125,6 +130,7 @@ def test_a_history_that_may_only_be_read_is_read(history, monkeypatch):
     ("figures.json", {"runner": None}, DataError),
     ("night.json", {"schema": 2}, NewerFile),
     ("night.json", {"runner": 7}, DataError),
+    ("checks/small.json", {"schema": 2}, NewerFile),
     ("checks/small.json", {"verdicts": 7}, DataError),
     ("checks/small.json", {"runs": None}, DataError),
     ("checks/small.json", {"verdicts": [{}]}, DataError),

@@ -9,7 +9,8 @@ import pytest
 
 from baselines.nights import night_notes
 from baselines.nights.night_notes import Note
-from harness.base.errors import DataError, UsageError
+from harness.base.errors import DataError, NewerFile, UsageError
+from tests import file_schemas
 from tests.baselines.nights import made_nights
 from tests.command import assert_one_line_error, harness
 
@@ -29,6 +30,18 @@ def test_what_is_noted_is_read(history):
     found = night_notes.read(history)
     assert [Note(**{**vars(one), "time": ""}) for one in found] == said
     assert all(one.time.endswith("+00:00") for one in found)
+    file_schemas.check(history / night_notes.FILE)
+
+
+def test_a_newer_harness_s_note_is_neither_read_nor_added_to(history):
+    night_notes.add(history, Note(NIGHT, "first"))
+    path = history / night_notes.FILE
+    path.write_bytes(path.read_bytes() + path.read_bytes().replace(b"{", b'{"schema": 2, ', 1))
+    before = path.read_bytes()
+    for call in (night_notes.read, lambda folder: night_notes.add(folder, Note(NIGHT, "more"))):
+        with pytest.raises(NewerFile, match=r"notes\.jsonl line 2 was .*; update the harness"):
+            call(history)
+    assert path.read_bytes() == before
 
 
 def test_of_many_writers_none_is_lost(history):

@@ -3,11 +3,13 @@
 import copy
 import json
 import re
+import shutil
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from baselines import record
+from baselines import check_table, record
+from baselines.nights import kept_nights, night_notes
 from eval.evaluation import fid
 from harness import runs
 from harness.conversion import exporting
@@ -15,25 +17,36 @@ from harness.data import identity, packed_reading
 from harness.digits import dataset
 from harness.doctor import acceptance
 from harness.runs import checkpoints
+from harness.studies import study_bundle, study_directory
 from reports import build
 from tests import file_schemas
 from tests.command import ROOT
+from tests.corpus import make
 
 PAGE = (ROOT / "docs" / "file-formats.md").read_text()
 OWN = sorted(set(file_schemas.SCHEMAS) - {"shared"})
-# What says its version itself; the others have that of the file that they are beside or in.
+# What says its version itself, or is of the first; the others have that of the file that they are
+# beside or in.
 VERSIONS = {
     "run": runs.SCHEMA, "manifest": checkpoints.SCHEMA, "result": runs.RESULT_SCHEMA,
     "baseline": record.SCHEMA, "packed": packed_reading.SCHEMA, "digest": identity.SCHEMA,
     "digits": dataset.SCHEMA, "export": exporting.SCHEMA, "report": build.SCHEMA,
     "statistics": fid.SCHEMA, "acceptance": acceptance.SCHEMA,
+    "study": study_directory.SCHEMA, "cell-state": study_directory.STATE_SCHEMA,
+    "bundle": study_bundle.SCHEMA, "night": kept_nights.SCHEMA,
+    "figures": kept_nights.FIGURES_SCHEMA, "check": check_table.SCHEMA,
+    "notes": night_notes.SCHEMA,
 }
 BESIDE = {"metrics": "run", "timing": "run", "state": "manifest", "repeats": "result",
           "captions": "packed"}
-CORPUS = sorted((ROOT / "tests" / "corpus").glob("*/run"))[-1]
-WRITTEN = [CORPUS / "run.json", *CORPUS.glob("checkpoints/*6/*.json"),
-           *CORPUS.glob("eval/*/result.json"), CORPUS.parent / "baseline.json",
-           CORPUS.parent / "packed" / "packed.json"]
+CORPUS = sorted(make.HERE.glob("*/history"))[-1].with_name("run")
+WRITTEN = [
+    "run/run.json", "run/checkpoints/*6/manifest.json", "run/checkpoints/*6/state.json",
+    "run/eval/*/result.json", "baseline.json", "packed/packed.json", "study/study.json",
+    "study/state/corpus-base-s1.json", "study/bundle.json", "history/*/smoke/night.json",
+    "history/*/smoke/figures.json", "history/*/smoke/checks/digits_tiny.json",
+    "history/notes.jsonl",
+]
 
 
 @pytest.mark.parametrize("name", file_schemas.SCHEMAS)
@@ -69,8 +82,9 @@ def test_the_page_has_each_of_them_with_its_version():
                       PAGE, re.M)
     assert sorted(name for _, _, name in rows) == OWN
     assert all(name.endswith(f"-{version}") for _, version, name in rows)
-    assert {path.rpartition("/")[2] for path, _, _ in rows} >= file_schemas.KINDS.keys() - {
-        "baseline.json"}
+    names = {path.rpartition("/")[2] for path, _, _ in rows}
+    assert names >= file_schemas.KINDS.keys() - {"baseline.json"}
+    assert {path.rpartition("/")[0] for path, _, _ in rows} >= file_schemas.FOLDERS.keys()
 
 
 def test_the_pages_reader_runs(monkeypatch):
@@ -78,16 +92,25 @@ def test_the_pages_reader_runs(monkeypatch):
     exec(PAGE.partition("```python\n")[2].partition("```")[0], {})
 
 
-@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
-def test_what_is_planted_is_found(path, tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """All that a version wrote, the study of its bundle laid out."""
+    copy = shutil.copytree(CORPUS.parent, tmp_path_factory.mktemp("corpus") / "written")
+    make.lay_out_study(copy)
+    return copy
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_planted_is_found(name, folder, tmp_path):
+    (path,) = folder.glob(name)
     sound = json.loads(path.read_text())
     planted = [{**sound, "planted": 1}, {key: sound[key] for key in list(sound)[1:]}]
     for key, inside in sound.items():
         if isinstance(inside, dict) and key not in ("config", "model", "diffusion"):
             planted.append({**copy.deepcopy(sound), key: {**inside, "planted": 1}})
     for number, value in enumerate(planted):
-        wrong = tmp_path / str(number) / path.name
-        wrong.parent.mkdir()
+        wrong = tmp_path / str(number) / path.parent.name / path.name
+        wrong.parent.mkdir(parents=True)
         wrong.write_text(json.dumps(value))
         with pytest.raises(AssertionError, match=r"(?s)says otherwise.*not into its `required`"):
             file_schemas.check(wrong)

@@ -167,6 +167,14 @@ def member(name, kind=tarfile.REGTYPE, *, data=b"", link="", size=None, **more):
     return header + data + bytes(-len(data) % 512)
 
 
+def test_a_newer_bundle_is_said_to_be_one_whatever_files_it_has(content, tmp_path):
+    index = json.dumps(json.loads(content["bundle.json"]) | {"schema": 2}).encode()
+    path = write(tmp_path / "newer.tar", {
+        **content, "bundle.json": index, "cells/digits_tiny-s1/of_then.json": b"{}"})
+    with pytest.raises(NewerFile, match="newer harness.*update the harness"):
+        bundle_check.check(path)
+
+
 END = bytes(1024)
 
 

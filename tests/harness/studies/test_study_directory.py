@@ -5,7 +5,7 @@ import json
 import pytest
 
 from harness import configs
-from harness.base.errors import DataError, UsageError
+from harness.base.errors import DataError, NewerFile, UsageError
 from harness.studies import study_directory as on_disk
 from harness.studies import study_file
 from harness.studies.study_directory import State
@@ -73,3 +73,14 @@ def test_states_are_kept_and_tell_who_is_at_work(tmp_path):
         (tmp_path / "state/one.json").write_text(broken)
         with pytest.raises(DataError, match=r"one\.json"):
             on_disk.state(tmp_path, "one")
+
+
+def test_a_state_with_more_keys_is_read_and_one_of_a_newer_form_is_not_thrown_away(tmp_path):
+    on_disk.note(tmp_path, "one", State(2, 75, "stopped"))
+    path = tmp_path / "state/one.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({**said, "machine": "of a later version"}))
+    assert on_disk.state(tmp_path, "one") == State(2, 75, "stopped")
+    path.write_text(json.dumps({**said, "schema": 2}))
+    with pytest.raises(NewerFile, match=r"one\.json was made by a newer .*; update the harness"):
+        on_disk.state(tmp_path, "one")
