@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,19 +61,27 @@ def load(
     --features`), or for the digits from DATA/val_images.npy. DataError as in `statistics.load`.
     """
     path = find(data, given, also=also)
-    found = feature_statistics.load(path, size=network.size)
-    features = _stored_features(path, network.size)
+    with files.reading(path) as file:
+        before = _state(os.fstat(file.fileno()))
+        found = feature_statistics.load(path, size=network.size)
+        features = _stored_features(path, network.size)
+        sha256 = files.sha256_file(path)
+        if _state(os.stat(path)) != before:
+            raise DataError(f"{path} changed while it was read", remedy="do it again")
     images = data / IMAGES
     if features is None and network.metric == "fd_digits" and images.is_file():
         features = np.asarray(network.extract(files.load_npy(images, dtype="uint8")), np.float32)
-    return Reference(found, files.sha256_file(path), path, features)
+    return Reference(found, sha256, path, features)
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _stored_features(path: Path, size: int) -> np.ndarray | None:
-    with zipfile.ZipFile(path) as archive:
-        if "features.npy" not in archive.namelist():
-            return None
-    features = files.load_npz(path, ("features",), limit=4 << 30)["features"]
+    stored = files.load_npz(path, ("features",), limit=4 << 30, missing_ok=True)
+    if (features := stored.get("features")) is None:
+        return None
     if features.ndim != 2 or features.shape[1] != size or not np.isfinite(features).all():
         raise DataError(f"{path}: features are not finite values [n, {size}]")
     return features.astype(np.float32)

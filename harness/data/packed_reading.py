@@ -7,18 +7,14 @@
     train/moments-xxh3.npy, train/contexts-xxh3.npy  uint8 [rows, 16]  XXH3-128 of each row
     val/  the same; empty_context.npy, run_vis/ and whatever else the plain form has
 
-A row is had in two ways. `PackedSplit.moments` and `.context` give it as an array
-mapped from the file, without a copy; mapped pages count as the process's memory,
-so they are let go of now and then. `read_moments` and `read_context` pread it
-straight into a batch, as training does: one request for a row that is not in the
-page cache, where a mapping would fault in a few pages at a time, and a disk's
-error is an error, where a mapping would kill the process (SIGBUS). Every row is
-held against its checksum the first time a process reads it.
+A row is had by pread, straight into a batch: one request for a row that is not in the
+page cache, where a mapping would fault in a few pages at a time. A disk's error, or a
+file cut short meanwhile, is an error, where a mapping would kill the process (SIGBUS).
+Every row is held against its checksum the first time a process reads it.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +30,6 @@ from harness.data.features import Split, npy_header
 MANIFEST = "packed.json"
 SCHEMA = 1
 KINDS = ("moments", "contexts")
-# Mapped pages are let go of after this much was looked at. They stay in the page cache.
-_WINDOW = 16 << 20
 _MOST_FAULTS = 100
 _REMEDY = "pack it again, or copy it again from where it was packed"
 
@@ -77,7 +71,6 @@ class Rows:
         self._row = int(np.prod(shape)) * self.dtype.itemsize
         self._per_shard, self._checksums = per_shard, checksums
         self._seen = bytearray(len(checksums))
-        self._looked_at = 0
         self._shards: list[_Shard] = []
         for first in range(0, len(checksums), per_shard):
             rows = min(per_shard, len(checksums) - first)
@@ -112,19 +105,6 @@ class Rows:
         if verify or not self._seen[number]:
             self._verify(number, out)
 
-    def mapped(self, number: int) -> np.ndarray:
-        """Row `number` as stored, read-only, mapped from its file: no copy."""
-        shard = self._shards[number // self._per_shard]
-        row = shard.rows[number % self._per_shard]
-        if not self._seen[number]:
-            self._verify(number, row)
-        self._looked_at += self._row
-        if self._looked_at > _WINDOW:
-            self._looked_at = 0
-            for each in self._shards:
-                each.map.madvise(mmap.MADV_DONTNEED)
-        return row
-
     def _verify(self, number: int, row: np.ndarray) -> None:
         if digests.row_checksum(row) != self._checksums[number].tobytes():
             raise DataError(
@@ -139,8 +119,6 @@ class _Shard:
     path: Path
     descriptor: int
     start: int  # offset of the first row, bytes
-    map: mmap.mmap
-    rows: np.ndarray  # [n, ...] over `map`, read-only
 
     def __del__(self) -> None:
         os.close(self.descriptor)
@@ -166,14 +144,12 @@ def _open_shard(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> _Shard:
             raise DataError(f"{path} has another header than {MANIFEST} says", remedy=_REMEDY)
         # Rows are read in random order: reading on would fetch what nobody asked for.
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        mapping = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
     except (DataError, OSError) as error:
         os.close(descriptor)
         if isinstance(error, DataError):
             raise
-        raise DataError(f"cannot map {path}: {error.strerror}", remedy=_REMEDY) from error
-    rows = np.frombuffer(mapping, dtype, offset=len(header)).reshape(shape)
-    return _Shard(path, descriptor, len(header), mapping, rows)
+        raise DataError(f"cannot read {path}: {error.strerror}", remedy=_REMEDY) from error
+    return _Shard(path, descriptor, len(header))
 
 
 def shard_faults(folder: Path, found: dict[str, Any]) -> list[str]:
@@ -220,15 +196,6 @@ class PackedSplit(Split):
 
     def read_context(self, image: int, caption: int, out: np.ndarray) -> None:
         self.rows_contexts.read(self._row(image, caption), out)
-
-    def moments(self, image: int) -> np.ndarray:
-        """Mean and log variance of image's latents, float32 [2C, h, w], mapped and read-only."""
-        return self.rows_moments.mapped(image)
-
-    def context(self, image: int, caption: int) -> np.ndarray:
-        """Text features of one caption, float32 [T, D]; mapped and read-only if stored so."""
-        stored = self.rows_contexts.mapped(self._row(image, caption))
-        return stored if stored.dtype == np.float32 else stored.astype(np.float32)
 
     def _row(self, image: int, caption: int) -> int:
         if not 0 <= caption < self.captions[image]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from harness.base import insistent_signals
-from harness.base.errors import HarnessError
+from harness.base.errors import EnvironmentFault, HarnessError
 from harness.base.progress import say
 
 
@@ -73,6 +73,11 @@ def run(command: Callable[[], object]) -> None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             _drop_output()  # what stdout is redirected to may be what is full
             _end(5, f"error: {error.strerror}; free some space and run the same command again")
+        if isinstance(error, OSError) and error.filename is not None:
+            # Between two looks at it: what is there is read and written by `harness.files`.
+            fault = EnvironmentFault(f"cannot use {error.filename}: {error.strerror}",
+                                     remedy="see that nothing else changes it meanwhile")
+            _end(fault.exit_code, f"error: {fault}")
         _tell_launcher(1, f"{type(error).__name__}: {error}")
         raise
 

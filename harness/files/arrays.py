@@ -22,13 +22,15 @@ NPY_HEADER_LIMIT = 10_000  # numpy's own; it checks after reading
 
 
 def load_npy(
-    path: Path | str, *, dtype: str | None = None, shape: tuple[int, ...] | None = None
+    path: Path | str, *, dtype: str | None = None, shape: tuple[int, ...] | None = None,
+    exact: bool = False,
 ) -> np.ndarray:
     """Read one .npy array of numbers, never a pickled one.
 
     The header is checked against the file's size before memory is taken, so a
     header that claims a terabyte costs nothing. DataError if the file is missing,
-    truncated, of another dtype or shape, or holds Python objects.
+    truncated, of another dtype or shape, holds Python objects, or (`exact`) more than
+    the array.
     """
     import numpy as np
 
@@ -44,6 +46,8 @@ def load_npy(
             raise DataError(
                 f"{path} is truncated: {missing} bytes are missing", remedy="fetch it again"
             )
+        if exact and missing:
+            raise DataError(f"{path} has {-missing} bytes beyond its end")
         array = np.fromfile(file, dtype=found, count=count)
         if array.size != count:  # it became shorter while it was read
             raise DataError(f"{path} is truncated", remedy="fetch it again")
@@ -118,17 +122,21 @@ def load_object_npy(path: Path | str) -> list[Any]:
     return unpickle.load_object_array(data, path)
 
 
-def load_npz(path: Path | str, keys: tuple[str, ...], *, limit: int = 256 << 20) -> dict[str, Any]:
+def load_npz(
+    path: Path | str, keys: tuple[str, ...], *, limit: int = 256 << 20, missing_ok: bool = False
+) -> dict[str, Any]:
     """Read the named arrays of an .npz, never pickled ones, at most `limit` bytes unpacked.
 
-    DataError if the archive is corrupt, an array is missing, or they unpack to more
-    than `limit` bytes together (a zip bomb). Nothing is ever written.
+    DataError if the archive is corrupt, an array is missing (unless `missing_ok`), or they unpack
+    to more than `limit` bytes together (a zip bomb). Nothing is ever written.
     """
     with reading(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 arrays = {}
                 for name in keys:
+                    if missing_ok and f"{name}.npy" not in archive.namelist():
+                        continue
                     arrays[name] = _load_member(archive, name, path, limit)
                     limit -= arrays[name].nbytes
                 return arrays

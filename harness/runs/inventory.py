@@ -63,8 +63,7 @@ def _look(path: Path) -> Listed:
     except HarnessError as error:
         return Listed(str(path), "broken", str(error), bytes=size(path))
     step = max([line["step"] for line in metrics[-1:]] + run.checkpoint_steps(), default=0)
-    touched = max(
-        one.stat().st_mtime for one in (path / "run.json", run.metrics_file) if one.exists())
+    touched = run.touched()
     last = [line for line in timing if files.is_number(line.get("images_per_second"))][-1:]
     figures = {
         key: value for result in results if isinstance(result.get("metrics"), dict)

@@ -100,6 +100,10 @@ class Run:
         """PNG of the run_vis prompts at `step`."""
         return self.directory / "samples" / f"{step:08d}.png"
 
+    def touched(self) -> float:
+        """When metrics.jsonl or run.json changed last, as time.time; 0 if both are gone."""
+        return max(map(_changed, (self.metrics_file, self.directory / "run.json")))
+
     def stack_changes(self) -> list[dict[str, Any]]:
         """Steps after which the run went on with another stack (see `note_stack`), ascending."""
         changes = self.info.get("stack_changes", [])
@@ -179,7 +183,7 @@ def find(paths: tuple[str, ...] = (), *, root: Path = ROOT) -> list[Run]:
     """
     if paths:
         return list({run.directory.resolve(): run for run in map(load, paths)}.values())
-    candidates = sorted(root.glob("*/run.json"), key=lambda p: (p.stat().st_mtime_ns, str(p)))
+    candidates = sorted(root.glob("*/run.json"), key=lambda p: (_changed(p), str(p)))
     if not candidates:
         raise UsageError(
             f"there is no run under {root}/", remedy="start one with `harness train CONFIG`"
@@ -192,18 +196,21 @@ def find(paths: tuple[str, ...] = (), *, root: Path = ROOT) -> list[Run]:
 
 def newest(*, root: Path = ROOT) -> Run:
     """The run under `root` that was worked on last."""
+    return max(find(root=root), key=Run.touched)
 
-    def last_touched(run: Run) -> int:
-        files_ = (run.metrics_file, run.directory / "run.json")
-        return max(path.stat().st_mtime_ns for path in files_ if path.exists())
 
-    return max(find(root=root), key=last_touched)
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _numbered(folder: Path, suffix: str = "") -> list[int]:
     """Numbers in names of eight digits or more (foreign files are passed over), ascending."""
-    if not folder.is_dir():
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):  # before it is there, or no more
         return []
-    names = (path.name for path in folder.iterdir() if path.name.endswith(suffix))
-    stems = (n.removesuffix(suffix) for n in names)
+    stems = (n.removesuffix(suffix) for n in names if n.endswith(suffix))
     return sorted(int(s) for s in stems if 8 <= len(s) <= 18 and s.isascii() and s.isdigit())

@@ -66,9 +66,7 @@ def _state(known: State, run: Run, runs_there: bool | None) -> str:
         return "stopped" if known.code == 75 else "failed"
     alive = runs_there or known.alive()
     if alive is None:  # on another machine
-        touched = [one.stat().st_mtime for one in (run.metrics_file, run.directory / "run.json")
-                   if one.exists()]
-        alive = time.time() - max(touched, default=0.0) < _FRESH
+        alive = time.time() - run.touched() < _FRESH
     return "running" if alive else "stopped"
 
 

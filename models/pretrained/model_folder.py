@@ -75,17 +75,11 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
     import numpy as np
-    from safetensors import SafetensorError, safe_open  # type: ignore[attr-defined]
 
-    try:
-        with safe_open(path, framework="numpy") as file:  # type: ignore[attr-defined]
-            torch = (file.metadata() or {}).get("format") == "pt"
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not readable safetensors: {error}", remedy="get the file again"
-        ) from error
-    if torch:
+    from harness.files import tensor_files
+
+    arrays, metadata = tensor_files.read_all(path)
+    if metadata.get("format") == "pt":
         arrays = {k: np.ascontiguousarray(_turned(k, v)) for k, v in arrays.items()}
     return arrays
 

@@ -1,12 +1,12 @@
 """Training data from the page cache, against PaddleMIX's ways.
 
-Samples: the packed form's arrays, mapped, against np.load of two files; a mapped array is fetched
-from memory when it is looked at, so once more with the largest value of each taken. Batches read:
-into a batch's memory, on the loader's threads, against np.load and np.stack. Batches drawn: as
-training takes them, latents, noise and timesteps included, against np.load, np.stack and the same
-draws by paddle, which PaddleMIX makes in its model; here 8,192 normal numbers a sample take twice
-as long as reading the packed form does. `tests.bench.bench_data` has more: a larger fixture,
-float16, memory.
+Samples: the packed form's arrays, mapped by numpy, against np.load of two files; a mapped array is
+fetched from memory when it is looked at, so once more with the largest value of each taken.
+Batches read: into a batch's memory, on the loader's threads, against np.load and np.stack. Batches
+drawn: as training takes them, latents, noise and timesteps included, against np.load, np.stack and
+the same draws by paddle, which PaddleMIX makes in its model; here 8,192 normal numbers a sample
+take twice as long as reading the packed form does. `tests.bench.bench_data` has more: a larger
+fixture, float16, memory.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class Loading:
             kind: data.open_source(config, 1, Path(folder) / kind) for kind in ("plain", "packed")
         }
         self.order = np.random.default_rng(1).permutation(images).tolist()
+        self.maps = bench_data.maps(Path(folder) / "packed")
         split = self.sources["packed"].split
         for image in self.order:  # rows are held against their checksums once: not what is timed
             for caption in range(bench_data.CAPTIONS):
@@ -87,11 +88,11 @@ class Loading:
 
     def samples(self, form: str) -> float:
         """Seconds to have every image and one of its contexts."""
-        return self._seconds(self.bench.mapped, self.sources[form].split, self.order)
+        return self._seconds(self.bench.mapped, self.maps, self.order)
 
     def looked_at(self, form: str) -> float:
         """The same, every value read."""
-        return self._seconds(self.bench.mapped_looked_at, self.sources[form].split, self.order)
+        return self._seconds(self.bench.mapped_looked_at, self.maps, self.order)
 
     def read(self, form: str) -> float:
         """Seconds to read as much into batches' memory."""

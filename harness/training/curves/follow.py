@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 from harness import configs, runs
+from harness.base.errors import DataError
+from harness.files.image_reading import opened_image
 from harness.training.curves import points, writers
 
 FOLDER = "live"
@@ -78,9 +80,7 @@ def _write(new: list[Any], opened: list[writers.Writer]) -> None:
 
 
 def _pixels(path: Path) -> np.ndarray | None:
-    from PIL import Image
-
-    with contextlib.suppress(OSError), Image.open(path) as image:
+    with contextlib.suppress(DataError), opened_image(path) as image:
         return np.asarray(image.convert("RGB"))
     return None
 
