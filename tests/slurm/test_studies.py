@@ -167,6 +167,25 @@ def test_a_cell_of_two_machines_finds_them_by_slurms_variables(slurm, features, 
     assert study_directory.state(there.out, one).attempts == 1
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_a_cell_put_back_while_its_processes_go_on_waits_for_them(features, tmp_path):
+    """As after a crash of a node's daemon, or where only the controller does not reach it."""
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    with cluster(nodes=2, **command.environment(PATH=path)) as slurm:
+        study = tiny(tmp_path, steps=3000, seeds="[1]")
+        there = Studied(slurm, study, features, tmp_path / "out")
+        job = there.job()
+        (one,) = there.cells
+        slurm.until(job, lambda: there.step(one) > 0)
+        slurm.lose_daemon(slurm.job(f"{job}_0")["NodeList"])
+        slurm.until(job, lambda: there.restarts(one) and not there.waits(one))
+        assert not there.done(one)
+        there.wait(one, seconds=1200)
+        slurm.until(job, lambda: slurm.job(f"{job}_0")["JobState"] == "COMPLETED")
+        there.assert_bits(tmp_path / "alone", one)
+
+
 @dataclass(frozen=True)
 class Case:
     """A study's file, its data, and where its cells are run one by one."""
