@@ -17,9 +17,13 @@ from harness.base.errors import EnvironmentFault
 NAME = "lock"
 
 
+class InUse(EnvironmentFault):
+    """Another process works there."""
+
+
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the lock of `directory`; EnvironmentFault naming the holder if another process does.
+    """Hold the lock of `directory`; InUse naming the holder if another process does.
 
     An flock dies with its process, so a lock left by a killed one is harmless.
     """
@@ -75,7 +79,7 @@ def _acquire(directory: Path) -> int:
                 ) from error
             holder = _holder(descriptor)
             os.close(descriptor)
-            raise EnvironmentFault(
+            raise InUse(
                 f"{directory} is being worked on by {holder}", remedy="wait for it, or stop it"
             ) from error
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import replace
@@ -60,29 +61,33 @@ def work(
 ) -> Ended:
     """Train and evaluate what is still to be done of a cell; how it ended, which is noted.
 
-    What fails is tried `retries` times again, but a usage error. Interrupted if it was stopped.
+    What fails is tried `retries` times again, but a usage error. Interrupted if it was stopped, or
+    is another process's.
     """
+    # Of several machines the first one keeps it, and writes.
+    leads = study.nnodes == 1 or os.environ.get("SLURM_NODEID", "0") == "0"
+
     def note(state: State) -> None:
-        # Of several machines the first one writes.
-        if study.nnodes == 1 or os.environ.get("SLURM_NODEID", "0") == "0":
+        if leads:
             on_disk.note(directory, one.id, state)
 
-    for left in range(retries, -1, -1):
-        attempts = on_disk.state(directory, one.id).attempts + 1
-        note(State(attempts, process=on_disk.this_process()))
-        try:
-            ended = _once(study, directory, one, data)
-        except BaseException as error:  # a signal, too, which is none of Python's Exceptions
-            stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-            code = 75 if stopped else error.exit_code if isinstance(error, HarnessError) else 1
-            reason = "stopped" if stopped else str(error)
-            note(State(attempts, code, reason))
-            raise
-        reason = str(ended) if ended.code else ""
-        note(State(attempts, ended.code, reason))
-        if ended.code in (0, 2) or not left:
-            break
-    return ended
+    with on_disk.worked_on(directory, one.id) if leads else contextlib.nullcontext():
+        for left in range(retries, -1, -1):
+            attempts = on_disk.state(directory, one.id).attempts + 1
+            note(State(attempts, process=on_disk.this_process()))
+            try:
+                ended = _once(study, directory, one, data)
+            except BaseException as error:  # a signal, too, which is none of Python's Exceptions
+                stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
+                code = 75 if stopped else error.exit_code if isinstance(error, HarnessError) else 1
+                reason = "stopped" if stopped else str(error)
+                note(State(attempts, code, reason))
+                raise
+            reason = str(ended) if ended.code else ""
+            note(State(attempts, ended.code, reason))
+            if ended.code in (0, 2) or not left:
+                break
+        return ended
 
 
 def _once(study: Study, directory: Path, one: StudyCell, data: Path | None) -> Ended:

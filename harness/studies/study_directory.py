@@ -6,24 +6,30 @@
       configs/NAME.toml   the configs, as the cells are given them
       cells/ID/           an ordinary run directory
       state/ID.json       attempts, how the last one ended
+      state/ID/lock       held while a process works on the cell
       logs/ID.txt         what a cell's process said
       slurm/              batch scripts and the numbers of their jobs
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness import configs, files
-from harness.base.errors import DataError, UsageError
+from harness import configs, files, runs
+from harness.base.errors import DataError, Interrupted, UsageError
+from harness.runs import lock
 from harness.studies import study_file
 from harness.studies.study_file import Study
 
 SCHEMA = 1  # of study.json
 STATE_SCHEMA = 1  # of state/ID.json, which is of version 1 where it has none
+_SAVING = 90.0  # seconds that the processes of a command take to save, once it was killed
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,25 @@ def state(directory: Path, cell: str) -> State:
 def note(directory: Path, cell: str, state: State) -> None:
     """Write a cell's state, whole or not at all."""
     files.atomic_write_json(directory / "state" / f"{cell}.json", asdict(state))
+
+
+@contextlib.contextmanager
+def worked_on(directory: Path, cell: str) -> Iterator[None]:
+    """Keep a cell for this process; Interrupted where another one goes on working on it.
+
+    Slurm puts back a job of a machine that it does not reach, while its processes may go on there.
+    """
+    end = time.monotonic() + _SAVING
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(runs.locked(directory / "state" / cell))
+                break
+            except lock.InUse as error:
+                if time.monotonic() > end:
+                    raise Interrupted(error.message, remedy="run the same command later") from error
+                time.sleep(0.2)
+        yield
 
 
 def this_process() -> str:

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -55,10 +55,12 @@ PartitionName=all Nodes=ALL Default=YES
 @dataclass(frozen=True)
 class Slurm:
     """A running cluster. Jobs run in `folder` (their logs: slurm-JOB.out) and get `environment`,
-    as do the commands."""
+    as do the commands. `nodes`: their names."""
 
     folder: Path
     environment: dict[str, str]
+    nodes: list[str]
+    daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def call(self, *command: object) -> str:
         """The output of a command of Slurm's; an AssertionError if it fails."""
@@ -94,6 +96,31 @@ class Slurm:
             assert time.monotonic() < end, f"{self.job(number)}\n{self.log(number)}"
             time.sleep(0.2)
 
+    def start(self, *command: str) -> None:
+        """Start a daemon, to its end a child of this process."""
+        with open(self.folder / f"{command[0]}.said", "ab") as said:
+            self.daemons.append(subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=said, stderr=said))
+
+    def start_node(self, name: str) -> None:
+        """A node's daemon, first or again; Slurm uses the node once it has heard of it."""
+        self.start("slurmd", "-D", "-N", name)
+
+    def lose_daemon(self, name: str) -> None:
+        """A node's daemon is killed, what it started goes on; Slurm hears of it by its operator."""
+        self._lose(name, [one for one in running(self) if _is_daemon(one, name)])
+
+    def lose_node(self, name: str) -> None:
+        """A node's power is cut; Slurm hears of it by its operator, not after five minutes."""
+        self._lose(name, [one for one in running(self) if _is_on(one, name)])
+
+    def _lose(self, name: str, processes: list[psutil.Process]) -> None:
+        for act in (psutil.Process.suspend, psutil.Process.kill):  # none sees another die
+            for process in processes:
+                with contextlib.suppress(psutil.Error):
+                    act(process)
+        self.call("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=killed")
+
 
 @contextlib.contextmanager
 def cluster(*, nodes: int = 2, cpus: int = 1, **environment: str) -> Iterator[Slurm]:
@@ -118,19 +145,14 @@ def cluster(*, nodes: int = 2, cpus: int = 1, **environment: str) -> Iterator[Sl
         variables = {
             **os.environ, "PATH": _PATH, **environment, "SLURM_CONF": str(folder / "slurm.conf")
         }
-        slurm = Slurm(folder, variables)
-        daemons: list[subprocess.Popen[bytes]] = []
-        stack.callback(_end, slurm, daemons)
+        slurm = Slurm(folder, variables, names)
+        stack.callback(_end, slurm)
         munge = [f"--{key}-file={folder}/munge.{key}" for key in ("pid", "log", "seed")]
         munge += [f"--key-file={folder}/key", f"--socket={folder}/munge.socket"]
-        for command in (
-            ["munged", "--foreground", *munge], ["slurmctld", "-D"],
-            *(["slurmd", "-D", "-N", name] for name in names),
-        ):
-            with open(folder / f"{command[0]}.said", "ab") as said:
-                daemons.append(subprocess.Popen(
-                    command, cwd=folder, env=variables, stdout=said, stderr=said
-                ))
+        slurm.start("munged", "--foreground", *munge)
+        slurm.start("slurmctld", "-D")
+        for name in names:
+            slurm.start_node(name)
         _await_nodes(slurm, nodes)
         yield slurm
 
@@ -158,13 +180,29 @@ def running(slurm: Slurm) -> list[psutil.Process]:
     return found
 
 
-def _end(slurm: Slurm, daemons: list[subprocess.Popen[bytes]]) -> None:
+def _is_daemon(process: psutil.Process, node: str) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()[-2:] == ["-N", node]
+    return False
+
+
+def _is_on(process: psutil.Process, node: str) -> bool:
+    """Whether it is a node's daemon, of one of its jobs, or (slurmstepd) the parent of such."""
+    with contextlib.suppress(psutil.Error):
+        if _is_daemon(process, node) or process.environ().get("SLURMD_NODENAME") == node:
+            return True
+        return process.name() == "slurmstepd" and any(
+            one.environ().get("SLURMD_NODENAME") == node for one in process.children())
+    return False
+
+
+def _end(slurm: Slurm) -> None:
     while found := running(slurm):
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(found, timeout=5)
-    for daemon in daemons:
+    for daemon in slurm.daemons:
         daemon.wait()
 
 

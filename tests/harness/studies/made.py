@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.faults.cases import content
 from tests.fixtures import write_tiny_config
 
 FAILS = """#!/bin/sh
@@ -37,3 +38,11 @@ def bits(run: Path) -> tuple[bytes, dict]:
     """metrics.jsonl, and the digests of all that the newest checkpoint holds."""
     newest = max((run / "checkpoints").glob("[0-9]*"))
     return (run / "metrics.jsonl").read_bytes(), json.loads((newest / "manifest.json").read_text())
+
+
+def evaluations(run: Path) -> dict[str, object]:
+    """What a run's evaluations left, figures, features and grids, but for what a clock says."""
+    return {
+        str(path.relative_to(run)): content(path)
+        for path in sorted(run.glob("eval/**/*")) if path.is_file()
+    }

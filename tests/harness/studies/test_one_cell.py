@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from harness import runs
-from harness.base.errors import UsageError
+from harness.base.errors import Interrupted, UsageError
 from harness.cells import run_cells as cells
 from harness.studies import adopted_runs, one_cell, study_directory, study_file
 from tests.harness.studies.made import failing, write_study
@@ -31,6 +31,21 @@ def test_what_fails_is_tried_again_but_wrong_usage(tmp_path, code, calls):
     called = (tmp_path / f"fails{code}.notes").read_text().splitlines()
     assert len(called) == calls
     assert f"train {out}/configs/tiny.toml --output-dir {out}/cells/{one.id} " in called[0]
+
+
+def test_a_cell_that_another_process_works_on_is_left_to_it(tmp_path, monkeypatch):
+    """Until that ends: its failure would take it out of Slurm's queue."""
+    study, out = begun(tmp_path)
+    one = study.cells()[0]
+    known = study_directory.State(1, process="process 1 on another")
+    study_directory.note(out, one.id, known)
+    monkeypatch.setattr(study_directory, "_SAVING", 0)
+    with study_directory.worked_on(out, one.id):
+        with pytest.raises(Interrupted, match=f"{one.id} is being worked on by process") as raised:
+            one_cell.work(study, out, one, data=tmp_path)
+        assert raised.value.exit_code == 75  # with which a job goes back into the queue
+        assert study_directory.state(out, one.id) == known
+    assert one_cell.work(study, out, one, data=tmp_path / "none").code == 5  # it is tried
 
 
 def test_a_cell_has_its_studys_settings(tmp_path):
