@@ -19,20 +19,6 @@ function draw(tag, attributes, text) {
   return one;
 }
 
-// ---- theme: as the report's
-const root = document.documentElement, button = byId("theme"), themes = ["auto", "light", "dark"];
-const kept = (name) => { try { if (name) localStorage.setItem("harness-report-theme", name); return localStorage.getItem("harness-report-theme"); } catch { return null; } };
-function setTheme(name) {
-  if (name === "auto") root.removeAttribute("data-theme"); else root.dataset.theme = name;
-  button.textContent = `Theme: ${name}`;
-  button.dataset.current = name;
-}
-setTheme(themes.includes(kept()) ? kept() : "auto");
-button.addEventListener("click", () => {
-  const next = themes[(themes.indexOf(button.dataset.current) + 1) % themes.length];
-  setTheme(next); kept(next);
-});
-
 // ---- figures as people read them
 const nothing = "–";
 const digits = (value, n = 4) => Number(value.toPrecision(n)).toLocaleString("en", { maximumSignificantDigits: n });

@@ -4,24 +4,6 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const state = { axis: "steps", scale: "auto", hidden: new Set() };
 
-  // ---- theme: auto follows the system, the button overrides it
-  const root = document.documentElement;
-  const button = document.getElementById("theme");
-  const themes = ["auto", "light", "dark"];
-  const remember = (name) => { try { localStorage.setItem("harness-report-theme", name); } catch { /* opened from disk */ } };
-  const remembered = () => { try { return localStorage.getItem("harness-report-theme"); } catch { return null; } };
-  function setTheme(name) {
-    if (name === "auto") root.removeAttribute("data-theme"); else root.dataset.theme = name;
-    button.textContent = `Theme: ${name}`;
-    button.dataset.current = name;
-  }
-  setTheme(themes.includes(remembered()) ? remembered() : "auto");
-  button.addEventListener("click", () => {
-    const next = themes[(themes.indexOf(button.dataset.current) + 1) % themes.length];
-    setTheme(next); remember(next); drawAll();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
-
   // ---- tables: sort by a heading, filter by text
   const collator = new Intl.Collator("en", { numeric: true });
   for (const table of all("table.data")) {
@@ -82,6 +64,7 @@
   }
 
   // ---- charts
+  const root = document.documentElement;
   const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   function axis(extra) {
     return { gridcolor: css("--grid"), linecolor: css("--rule"), zerolinecolor: css("--grid"), tickcolor: css("--rule"), automargin: true, ...extra };
@@ -168,7 +151,9 @@
     Plotly.react(figure.querySelector(".plot"), traces, lay, { responsive: true, displaylogo: false, displayModeBar: false });
     drawn.add(figure);
   }
-  function drawAll() { drawn.forEach(draw); }
+  const drawAll = () => drawn.forEach(draw);
+  document.getElementById("theme").addEventListener("click", drawAll);  // theme.js has set it by now
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   // Only what comes into view is drawn: a phone need not draw thirty charts to show one.
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting && !drawn.has(entry.target)) draw(entry.target);
