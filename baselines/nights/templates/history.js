@@ -52,7 +52,11 @@ function fill(table, heads, rows, empty) {
   table.replaceChildren();
   if (!rows.length) { table.append(make("caption", { class: "empty" }, empty)); return; }
   const numbers = heads.map((head) => head.startsWith("#"));
-  const row = (cells) => make("tr", {}, ...cells.map((cell, i) => make("td", { class: numbers[i] ? "num" : "" }, ...(Array.isArray(cell) ? cell : [cell]))));
+  const row = (cells) => make("tr", {}, ...cells.map((cell, i) => {
+    const one = make("td", {}, ...(Array.isArray(cell) ? cell : [cell]));
+    one.className = numbers[i] ? "num" : one.textContent.length > 30 ? "long" : "";
+    return one;
+  }));
   table.append(
     make("thead", {}, make("tr", {}, ...heads.map((head, i) => make("th", { scope: "col", class: numbers[i] ? "num" : "" }, head.replace("#", ""))))),
     make("tbody", {}, ...rows.map(row)));
