@@ -27,7 +27,7 @@ PYTHON  ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
              2>/dev/null && echo $$p && break; done)
 UV      := $(BIN)/uv --no-config
 
-.PHONY: install browser slurm demo acceptance nightly test test-paddle test-slow test-faults \
+.PHONY: install browser axe slurm demo acceptance nightly test test-paddle test-slow test-faults \
         test-gpu-build fuzzer soak bench lint docs docs-cli corpus dist lock clean
 
 install: $(STAMP)
@@ -109,6 +109,11 @@ test-faults: $(STAMP)
 fuzzer: $(STAMP)
 	$(UV) pip install -q --python $(BIN)/python --target $(VENV)/fuzzer --no-deps --require-hashes \
 	    -r locks/fuzzer.lock
+
+# axe-core, by which the tests of pages judge them in that browser; without it those are skipped.
+axe: $(STAMP)
+	$(UV) pip install -q --python $(BIN)/python --target $(VENV)/axe --no-deps --require-hashes \
+	    -r locks/axe.lock
 
 # Cycles of training, evaluating, reporting and faults, in which nothing may grow: `make soak SOAK=10m`.
 # Goes on where it was stopped; the page is soak/soak.md.

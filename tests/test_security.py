@@ -19,4 +19,4 @@ def test_what_the_threat_model_names_is_there():
     text = (ROOT / "SECURITY.md").read_text()
     for path in re.findall(r"`((?:tests|locks|docs)/[\w./]*)`", text):
         assert (ROOT / path).exists(), path
-    assert "Content-Security-Policy" in (ROOT / "reports/output/templates/report.html").read_text()
+    assert "Content-Security-Policy" in (ROOT / "reports/output/templates/frame.html").read_text()

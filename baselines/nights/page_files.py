@@ -6,16 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from baselines.nights import kept_nights, night_notes, night_series, page_data
 from baselines.nights.night_series import Series
 from harness.base.wording import counted
 from reports import build
+from reports.output import page_frame
 
 INDEX = "index"
 
@@ -59,16 +57,9 @@ def _lead(series: Sequence[Series]) -> str:
 def _page(
     name: str, title: str, lead: str, pages: dict[str, str], data: dict[str, Any]
 ) -> dict[str, bytes]:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    ours = resources.files("baselines.nights") / "templates"
-    css = (resources.files("reports.output") / "templates" / "report.css").read_text("utf-8")
-    text = environment.from_string((ours / "history.html").read_text("utf-8")).render(
-        title=title, lead=lead, name=name, pages=pages, index=name == INDEX,
-        css=css + (ours / "history.css").read_text("utf-8"),
-        script=(ours / "history.js").read_text("utf-8")
-        + (ours / f"history_{data['kind']}.js").read_text("utf-8"),
+    text = page_frame.render(
+        "baselines.nights", "history.html",
+        title=title, lead=lead, name=name, pages=pages, index=name == INDEX, kind=data["kind"],
     )  # fmt: skip
     values = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return {

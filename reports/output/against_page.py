@@ -27,10 +27,9 @@ def files(
         for look in document["looks"]
     ]
     heads = ("pairs", f"{metric} of A", f"{metric} of B", "A - B", "interval of this look")
-    said = image_rows.prompts(document["prompts"])
     return short_page.files("against", "A against B", lead(document), [
         Section("Looks", f"Less is better. The bound: {document['bound']}.", heads, rows),
-        Section("Side by side", said, picture=("side-by-side.png", image_rows.picture(images))),
+        image_rows.section(document["prompts"], images),
     ])
 
 

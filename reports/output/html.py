@@ -7,11 +7,17 @@ import math
 from importlib import resources
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from harness.base.wording import counted
-from reports.output import first_screen, markdown, number_formats, page_charts, sample_grids
+from reports.output import (
+    first_screen,
+    markdown,
+    number_formats,
+    page_charts,
+    page_frame,
+    sample_grids,
+)
 from reports.output.page_tables import Cell, Head, Table, sort_key
 from reports.reading import figure_protocols
 from reports.tables import history
@@ -24,10 +30,6 @@ _FEW_RUNS = 8  # up to here, what differs is shown with one column a run
 
 def page(report: Report) -> str:
     """The whole report.html."""
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     labels = [r.label for r in report.records]
     shown = sample_grids.for_page(sample_grids.find(report.records), labels)
     curve_charts, scatters = page_charts.curve_charts(report), page_charts.scatter_charts(report)
@@ -37,15 +39,15 @@ def page(report: Report) -> str:
         "charts": [*curve_charts, *scatters, *nights],
         "grids": [{"steps": s.steps, "images": s.images} for s in shown],
     }
-    return environment.get_template("report.html").render(
-        report=report,
+    return page_frame.render(
+        "reports.output", "report.html",
+        title=report.title, lead=report.introduction, report=report,
         glance=first_screen.table(report), frontier=frontier,
         comparison=comparison(report),
         tables=_tables(report),
         curves=curve_charts, nights=nights, grids=shown,
         scatters=[chart for chart in scatters if chart is not frontier],
-        css=_asset("report.css"), script=_asset("report.js"), plotly=_plotly(),
-        data=_json(data),
+        plotly=_plotly(), data=_json(data),
     )  # fmt: skip
 
 
@@ -174,10 +176,6 @@ def history_charts(nights: history.History) -> list[dict[str, Any]]:
             "note": "Diamonds: the first night of a new level.", "legend": len(lines) <= 12,
         })  # fmt: skip
     return made
-
-
-def _asset(name: str) -> str:
-    return (resources.files("reports.output") / "templates" / name).read_text("utf-8")
 
 
 def _plotly() -> str:

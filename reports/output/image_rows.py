@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw
 
+from reports.output.short_page import Section
+
 MOST_ROWS = 12
 _WIDEST = 128  # pixels of one image; larger ones are made smaller
 _GAP, _LINE = 4, 16
@@ -46,7 +48,9 @@ def shrunk(image: Image.Image, widest: int) -> Image.Image:
     return image.resize((widest, height), Image.Resampling.LANCZOS)
 
 
-def prompts(texts: list[str]) -> str:
-    """What the columns of `picture` are, from left to right."""
-    numbered = "; ".join(f"{i}. {text}" for i, text in enumerate(texts, 1))
-    return f"The same prompts and noise in each row, from left to right: {numbered}"
+def section(texts: list[str], rows: Mapping[str, np.ndarray]) -> Section:
+    """`picture(rows)` under the table of what its columns are, from left to right."""
+    said = "The same prompts and noise in each row; the columns from left to right:"
+    return Section("Side by side", said, ("column", "prompt"),
+                   [(str(i), text) for i, text in enumerate(texts, 1)],
+                   ("side-by-side.png", picture(rows)))

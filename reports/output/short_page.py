@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-import jinja2
-
+from reports.output import page_frame
 from reports.output.markdown import escape
 
 
@@ -44,12 +42,8 @@ def _markdown(title: str, lead: str, sections: Sequence[Section]) -> str:
 
 
 def _html(title: str, lead: str, sections: Sequence[Section]) -> str:
-    folder = resources.files("reports.output") / "templates"
-    template = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    ).from_string((folder / "short_page.html").read_text("utf-8"))  # fmt: skip
-    return template.render(
-        title=title, lead=lead, css=(folder / "report.css").read_text("utf-8"),
+    return page_frame.render(
+        "reports.output", "short_page.html", title=title, lead=lead,
         sections=[
             (section, section.picture and base64.b64encode(section.picture[1]).decode())
             for section in sections

@@ -39,9 +39,7 @@ def files(document: dict[str, Any], images: Mapping[int, np.ndarray]) -> dict[st
         ))  # fmt: skip
     if images:
         rows = {label(document, points[i]): images[i] for i in images}
-        said = image_rows.prompts(document["prompts"])
-        sections.append(Section("Side by side", said, picture=(
-            "side-by-side.png", image_rows.picture(rows))))
+        sections.append(image_rows.section(document["prompts"], rows))
     return short_page.files("sweep", f"Sweep of {document['run']}", lead(document), sections)
 
 

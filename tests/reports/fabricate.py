@@ -94,7 +94,10 @@ def evaluate(
 PROMPTS = ("a handwritten three", "a seven in ink", "the digit zero", "one five, scanned")
 
 
-def samples(directory: Path, step: int, *, noise: float, columns: int = 4, tile: int = 64) -> Path:
+def samples(
+    directory: Path, step: int, *, noise: float, columns: int = 4, tile: int = 64,
+    prompts: tuple[str, ...] = PROMPTS,
+) -> Path:  # fmt: skip
     """A sample grid of the run_vis prompts; `noise` 1 is a mess, 0 is clean."""
     rng = np.random.default_rng(step)
     image = Image.new("RGB", (tile * columns, tile), "white")
@@ -106,7 +109,7 @@ def samples(directory: Path, step: int, *, noise: float, columns: int = 4, tile:
     path = runs.load(directory).sample_grid(step)
     path.parent.mkdir(exist_ok=True)
     text = PngInfo()
-    text.add_text("prompts", json.dumps(PROMPTS[:columns]))
+    text.add_text("prompts", json.dumps(prompts[:columns]))
     text.add_text("columns", str(columns))
     Image.fromarray(pixels.astype(np.uint8)).save(path, pnginfo=text)
     return path

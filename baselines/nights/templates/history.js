@@ -19,20 +19,6 @@ function draw(tag, attributes, text) {
   return one;
 }
 
-// ---- theme: as the report's
-const root = document.documentElement, button = byId("theme"), themes = ["auto", "light", "dark"];
-const kept = (name) => { try { if (name) localStorage.setItem("harness-report-theme", name); return localStorage.getItem("harness-report-theme"); } catch { return null; } };
-function setTheme(name) {
-  if (name === "auto") root.removeAttribute("data-theme"); else root.dataset.theme = name;
-  button.textContent = `Theme: ${name}`;
-  button.dataset.current = name;
-}
-setTheme(themes.includes(kept()) ? kept() : "auto");
-button.addEventListener("click", () => {
-  const next = themes[(themes.indexOf(button.dataset.current) + 1) % themes.length];
-  setTheme(next); kept(next);
-});
-
 // ---- figures as people read them
 const nothing = "–";
 const digits = (value, n = 4) => Number(value.toPrecision(n)).toLocaleString("en", { maximumSignificantDigits: n });
@@ -66,7 +52,11 @@ function fill(table, heads, rows, empty) {
   table.replaceChildren();
   if (!rows.length) { table.append(make("caption", { class: "empty" }, empty)); return; }
   const numbers = heads.map((head) => head.startsWith("#"));
-  const row = (cells) => make("tr", {}, ...cells.map((cell, i) => make("td", { class: numbers[i] ? "num" : "" }, ...(Array.isArray(cell) ? cell : [cell]))));
+  const row = (cells) => make("tr", {}, ...cells.map((cell, i) => {
+    const one = make("td", {}, ...(Array.isArray(cell) ? cell : [cell]));
+    one.className = numbers[i] ? "num" : one.textContent.length > 30 ? "long" : "";
+    return one;
+  }));
   table.append(
     make("thead", {}, make("tr", {}, ...heads.map((head, i) => make("th", { scope: "col", class: numbers[i] ? "num" : "" }, head.replace("#", ""))))),
     make("tbody", {}, ...rows.map(row)));

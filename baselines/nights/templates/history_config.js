@@ -186,7 +186,7 @@ function show() {
   byId("legend").replaceChildren(...shownSeries().map((s) => {
     const line = draw("svg", { viewBox: "0 0 24 8", "aria-hidden": "true" });
     line.append(draw("line", { x1: 0, x2: 24, y1: 4, y2: 4, stroke: s.colour, "stroke-width": 2.6, "stroke-dasharray": s.dash }));
-    return make("span", {}, line, [s.runner, s.device === s.runner ? "" : s.device, s.kernels, s.digest].filter(Boolean).join(" · "));
+    return make("span", {}, line, make("bdi", {}, make("bdi", {}, s.runner), ["", s.device === s.runner ? "" : s.device, s.kernels, s.digest].filter((part, i) => !i || part).join(" · ")));
   }));
   const changes = shownSeries().flatMap((s) => { const places = new Set(shownPlaces(s)); return s.changes.filter((one) => places.has(one.first)); });
   changesTable(changes.sort((a, b) => a.night < b.night ? 1 : a.night > b.night ? -1 : 0));

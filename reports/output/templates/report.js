@@ -4,24 +4,6 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const state = { axis: "steps", scale: "auto", hidden: new Set() };
 
-  // ---- theme: auto follows the system, the button overrides it
-  const root = document.documentElement;
-  const button = document.getElementById("theme");
-  const themes = ["auto", "light", "dark"];
-  const remember = (name) => { try { localStorage.setItem("harness-report-theme", name); } catch { /* opened from disk */ } };
-  const remembered = () => { try { return localStorage.getItem("harness-report-theme"); } catch { return null; } };
-  function setTheme(name) {
-    if (name === "auto") root.removeAttribute("data-theme"); else root.dataset.theme = name;
-    button.textContent = `Theme: ${name}`;
-    button.dataset.current = name;
-  }
-  setTheme(themes.includes(remembered()) ? remembered() : "auto");
-  button.addEventListener("click", () => {
-    const next = themes[(themes.indexOf(button.dataset.current) + 1) % themes.length];
-    setTheme(next); remember(next); drawAll();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
-
   // ---- tables: sort by a heading, filter by text
   const collator = new Intl.Collator("en", { numeric: true });
   for (const table of all("table.data")) {
@@ -82,7 +64,10 @@
   }
 
   // ---- charts
-  const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const root = document.documentElement;
+  const probe = document.body.appendChild(document.createElement("i"));  // gives a variable's colour in this theme
+  probe.hidden = true;
+  const css = (name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color; };
   function axis(extra) {
     return { gridcolor: css("--grid"), linecolor: css("--rule"), zerolinecolor: css("--grid"), tickcolor: css("--rule"), automargin: true, ...extra };
   }
@@ -134,7 +119,7 @@
     for (const p of chart.points) {
       traces.push({
         x: [scaled(p.x, chart.x_kind)], y: [scaled(p.y, chart.y_kind)], name: p.name,
-        mode: chart.names ? "markers+text" : "markers", text: [p.text], textposition: `top ${side(p.x)}`,
+        mode: chart.names ? "markers+text" : "markers", text: [p.text.length > 24 ? `${p.text.slice(0, 14)}…${p.text.slice(-9)}` : p.text], textposition: `top ${side(p.x)}`,
         textfont: { color: p.apart ? css("--quiet") : css("--ink"), size: 11 }, cliponaxis: false,
         marker: { size: 10, color: p.apart ? "#8a8f98" : p.colour, opacity: p.apart ? 0.5 : 0.95, symbol: p.apart ? "circle-open" : "circle" },
         customdata: [[p.shown_x, p.shown_y, p.apart ? `<br>not like for like: ${p.apart}` : ""]],
@@ -143,7 +128,7 @@
     }
     const zero = chart.from_zero ? { rangemode: "tozero" } : {};
     const x = { title: { text: chart.x }, ...zero, ...(ofKind[chart.x_kind] || {}) };
-    const y = { title: { text: chart.y.length > 34 ? chart.y.split(" · ")[0] : chart.y, standoff: 8 }, ...zero, ...(ofKind[chart.y_kind] || {}) };
+    const y = { title: { text: chart.y.split(" · ")[0], standoff: 8 }, ...zero, ...(ofKind[chart.y_kind] || {}) };
     return [traces, layout(x, y, false)];
   }
 
@@ -162,19 +147,39 @@
   const make = { curves, scatter, history };
   const charts = new Map(data.charts.map((chart) => [chart.key, chart]));
   const drawn = new Set();
+  let printing = false;
   function draw(figure) {
     const chart = charts.get(figure.dataset.chart);
     const [traces, lay] = make[chart.kind](chart);
-    Plotly.react(figure.querySelector(".plot"), traces, lay, { responsive: true, displaylogo: false, displayModeBar: false });
+    if (printing) Object.assign(lay, { width: 330, height: 230 });
+    const plot = figure.querySelector(".plot");
+    Plotly.react(plot, traces, lay, { responsive: true, displaylogo: false, displayModeBar: false });
+    if (!drawn.has(figure)) { plot.on("plotly_afterplot", () => apart(figure)); apart(figure); }
     drawn.add(figure);
   }
-  function drawAll() { drawn.forEach(draw); }
+  // A name that would lie over another goes below its point, or away: pointing at the point tells it.
+  function apart(figure) {
+    const taken = [];
+    for (const name of all(".textpoint text", figure)) {
+      name.removeAttribute("dy");
+      name.style.display = "";
+      const over = () => { const a = name.getBoundingClientRect(); return taken.some((b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom); };
+      if (over()) name.setAttribute("dy", "2.4em");
+      if (over()) name.style.display = "none"; else taken.push(name.getBoundingClientRect());
+    }
+  }
+  const drawAll = () => drawn.forEach(draw);
+  document.getElementById("theme").addEventListener("click", drawAll);  // theme.js has set it by now
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   // Only what comes into view is drawn: a phone need not draw thirty charts to show one.
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting && !drawn.has(entry.target)) draw(entry.target);
   }, { rootMargin: "300px" });
   all("figure.chart").forEach((figure) => seen.observe(figure));
-  addEventListener("beforeprint", () => all("figure.chart").forEach(draw));
+  // On paper: two charts of one width side by side, in the light theme.
+  function print(on) { printing = on; root.classList.toggle("printing", on); all("figure.chart").forEach(draw); }
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
 
   // ---- one legend for all curves: a click hides a run everywhere
   const legend = document.querySelector(".legend");

@@ -47,7 +47,7 @@ def test_the_page_shows_front_choice_and_what_was_dropped(document):
     assert "sampler dpm (chosen) | 100 | 3 | the best | 2 to 4 |" in front
     assert "guidance 2, steps 10" not in front and "guidance 2, steps 10" in text
     assert "| guidance 9, steps 50, sampler ddim | 100 | 40 | 50 |" in text
-    assert "1. a one; 2. a two" in text
+    assert "| 1 | a one |\n| 2 | a two |" in text
     assert "tiny <b>" not in page and page.count("data:image/png") == 2
     Image.open(io.BytesIO(made["front.png"])).verify()
 
