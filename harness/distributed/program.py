@@ -51,6 +51,7 @@ def run(command: Callable[[], object]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job
                 signal.signal(number, _interrupt)
+        sys.unraisablehook = _unraisable
         command()
         _hear_no_more()
     except SystemExit as leaving:
@@ -80,6 +81,12 @@ def run(command: Callable[[], object]) -> None:
             _end(fault.exit_code, f"error: {fault}")
         _tell_launcher(1, f"{type(error).__name__}: {error}")
         raise
+
+
+def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
+    """Say nothing of a signal that was dropped in a callback: it is raised again."""
+    if dropped.exc_type is not _Signal:
+        sys.__unraisablehook__(dropped)
 
 
 def _hear_no_more() -> None:
