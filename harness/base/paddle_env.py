@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -35,6 +36,12 @@ _ALWAYS = {
     # on cores that the threads of models.cpu.row_threads are meant to have: 2.4 s a step in place
     # of 2.1.
     "KMP_BLOCKTIME": "0",
+}
+# Folders that paddlenlp, and ppdiffusers for huggingface_hub, make when they are imported; the
+# first one fails where it cannot, the other one says so. Nothing of ours reads or writes there.
+_MADE_ON_IMPORT = {
+    "PPNLP_HOME": "~/.paddlenlp",
+    "HF_HOME": os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"),
 }
 _DETERMINISTIC_GPU = {
     "FLAGS_cudnn_deterministic": "1",
@@ -72,6 +79,7 @@ def prepare(
     last bits, so the number is fixed and recorded).
     `deterministic`: choose deterministic GPU kernels.
     A value that the user exported wins, except the thread count asked for here.
+    EnvironmentFault if neither HOME nor a place for temporary files can be written.
     """
     keep_freed_memory()
     # paddlenlp says of each file where it was saved. A filter stays when it sets its level.
@@ -85,11 +93,35 @@ def prepare(
     os.environ.setdefault("OMP_NUM_THREADS", str(recorded or default_threads()))
     for name, value in _ALWAYS.items():
         os.environ.setdefault(name, value)
+    for name, usual in _MADE_ON_IMPORT.items():
+        if name not in os.environ and not _can_be_made(os.path.expanduser(usual)):
+            os.environ[name] = os.path.join(_own_temporary_folder(), name)
     if path := cpu_info.mkl_cpu_type(cpu_info.cpu()):
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", path)
     if deterministic and has_gpu_build():
         for name, value in _DETERMINISTIC_GPU.items():
             os.environ.setdefault(name, value)
+
+
+def _can_be_made(folder: str) -> bool:
+    there = os.path.abspath(folder)
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+def _own_temporary_folder() -> str:
+    """One for all processes of this user; what somebody else laid there is not used."""
+    try:
+        folder = os.path.join(tempfile.gettempdir(), f"harness-{os.getuid()}")
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"neither HOME nor a place for temporary files can be written: {error.strerror}",
+            remedy="set TMPDIR to a folder that can be",
+        ) from error
+    return folder if os.lstat(folder).st_uid == os.getuid() else tempfile.mkdtemp()
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:

@@ -190,14 +190,17 @@ def _in_words(silent: list[int], logs: Path) -> str:
 
     Logs are numbered by place on this machine: the rank, where there is one machine.
     """
-    found = []
+    found: dict[str, list[str]] = {}
     for number in silent:
         log = logs / f"workerlog.{number}"
         if log.exists():
             last = _tail(log)
             said = f", its log with: {last}" if last else ""
-            found.append(f"worker {number} here ended without a word{said}")
-    return "; ".join(found)
+            # Where gloo is called by paddle's backward pass, its error ends the process at once.
+            waited = rank_reports.is_no_answer(last)
+            how = f"had {rank_reports.NO_ANSWER}" if waited else f"ended without a word{said}"
+            found.setdefault(how, []).append(str(number))
+    return "; ".join(f"worker {', '.join(ones)} here {how}" for how, ones in found.items())
 
 
 def _tail(path: Path, most: int = 300) -> str:

@@ -43,6 +43,7 @@ class World:
     _met: int = field(default=0, repr=False)
     waited: float = field(default=0.0, repr=False)  # seconds in collectives and in meet(), in all
     line: Lifeline | None = field(default=None, repr=False)
+    where: str = field(default="", repr=False)  # this process is, for an error: " in step 12"
 
     @classmethod
     def alone(cls) -> World:
@@ -225,6 +226,8 @@ def joined() -> Iterator[World]:
         raise
     except BaseException as error:
         if world.line:
+            if rank_reports.is_no_answer(str(error)):
+                world.line.unanswered(world.where)
             if not isinstance(error, HarnessError):
                 world.line.give_way()
             world.line.fail(getattr(error, "exit_code", 1), f"rank {world.rank} failed: {error}")

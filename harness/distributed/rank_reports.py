@@ -15,6 +15,7 @@ from harness import files
 
 FOLDER = "HARNESS_RANK_REPORTS"
 EXPECTED = (2, 4, 5, 3)  # exit codes of expected errors; the first one found is the job's
+NO_ANSWER = "no answer from another worker for 30 s"
 
 
 def _folder() -> Path | None:
@@ -43,6 +44,11 @@ def _numbers() -> tuple[int, int]:
     """This process's rank in the job, and its place on this machine."""
     rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
     return rank, int(os.environ.get("PADDLE_RANK_IN_NODE", rank))
+
+
+def is_no_answer(text: str) -> bool:
+    """Whether `text` is what gloo says of a worker that did not take part in time."""
+    return "gloo" in text and "TIMEOUT" in text
 
 
 def done() -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 import time
 from typing import Any
 
+from harness.base.progress import say
 from harness.distributed import rank_reports
 
 _GRACE = 5.0  # seconds for this process to tell its own error, and for launchers to end it
@@ -63,6 +65,16 @@ class Lifeline:
         if self._heard.wait(2.0):
             time.sleep(2 * _GRACE)
 
+    def unanswered(self, where: str) -> None:
+        """This process waited for another one in vain; it does not return.
+
+        That one is there, for all the kernel knows: stopped, or on a machine that stands still.
+        """
+        # The launcher stops the others when the first one ends, and all of them are here by then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        message = rank_reports.NO_ANSWER + where
+        self._end({"failed": self._rank, "code": None, "message": message})
+
     def _watch(self, peer: socket.socket) -> None:
         peer.settimeout(None)
         # A machine without power closes nothing: ask it, and give it up after half a minute.
@@ -102,5 +114,6 @@ class Lifeline:
             code, kind = message["code"], "heard"
             if code is None:
                 code, kind = _GONE, "lost"
-            rank_reports.error(code, message["message"], kind=kind)
+            if not rank_reports.error(code, message["message"], kind=kind):
+                say(f"harness: error: {message['message']}; run the same command again")
             os._exit(1)

@@ -65,12 +65,14 @@ class Trainer:
         NonFiniteLoss names the step; the weights are then those of the step before.
         """
         size = self.config.train.global_batch_size
+        self.world.where = f" in step {self.step + 1}"
         collect = self._reduction.begin()
         for shard, batch in batches:
             weight = len(batch.timesteps) / size
             scale = self.scale.value if self.scale else 1.0
             collect.add(partial(self._loss, batch), weight, scale, shard)
         gradients, loss, stopping = collect.finish(stop)
+        self.world.where = ""
         if not math.isfinite(loss):
             self._reduction.forget()
             raise NonFiniteLoss(

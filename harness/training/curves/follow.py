@@ -22,19 +22,24 @@ from typing import Any
 
 import numpy as np
 
-from harness import configs, runs
-from harness.base.errors import DataError
+from harness import configs, files, runs
+from harness.base.errors import DataError, EnvironmentFault
 from harness.files.image_reading import opened_image
 from harness.training.curves import points, writers
 
 FOLDER = "live"
 EVERY = 2.0  # seconds between two looks
+_LEAST = 4 << 20  # bytes that must be free: VisualDL drops what it cannot write, and goes on
 _SHARE = 0.01  # of a core, at most, for looking at a long run again and again
 
 
 def follow(run: runs.Run, kinds: tuple[str, ...], *, once: bool = False) -> None:
-    """Write curves of `run` to RUN/live/<kind>/ until standard input ends; `once`: and no more."""
+    """Write curves of `run` to RUN/live/<kind>/ until standard input ends; `once`: and no more.
+
+    EnvironmentFault where the disk is full.
+    """
     reader = points.Reader(run)
+    _require_room(run)
     with contextlib.ExitStack() as stack:
         opened = [_open(run, kind) for kind in kinds]
         for writer in opened:
@@ -43,6 +48,7 @@ def follow(run: runs.Run, kinds: tuple[str, ...], *, once: bool = False) -> None
         while True:
             began = time.monotonic()
             _write(list(reader.new()), opened)
+            _require_room(run)
             if last:
                 return
             took = time.monotonic() - began
@@ -51,11 +57,16 @@ def follow(run: runs.Run, kinds: tuple[str, ...], *, once: bool = False) -> None
 
 @contextlib.contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Waits for another such process of this run, which is about to end, to have ended."""
-    (directory / FOLDER).mkdir(exist_ok=True)
-    with open(directory / FOLDER / "lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """Waits for another such process of this run, which is about to end, to have ended.
+
+    EnvironmentFault if nothing can be written there.
+    """
+    folder = directory / FOLDER
+    with files.writing(folder):
+        folder.mkdir(exist_ok=True)
+        with open(folder / "lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
 def _open(run: runs.Run, kind: str) -> writers.Writer:
@@ -77,6 +88,15 @@ def _write(new: list[Any], opened: list[writers.Writer]) -> None:
                 writer.scalar(point.tag, point.step, point.value)
     for writer in opened if new else ():
         writer.flush()
+
+
+def _require_room(run: runs.Run) -> None:
+    free = shutil.disk_usage(run.directory).free
+    if free < _LEAST:
+        raise EnvironmentFault(
+            f"cannot write {run.directory / FOLDER}: {free:,} bytes are free",
+            remedy=f"free {_LEAST:,} and run the same command again",
+        )
 
 
 def _pixels(path: Path) -> np.ndarray | None:

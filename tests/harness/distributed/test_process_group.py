@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -22,6 +23,7 @@ from harness.distributed.process_group import World, micro_batches
 from harness.runs import checkpoints
 from tests import command, file_schemas
 from tests.command import assert_one_line_error, harness
+from tests.faults.striking import struck
 from tests.fixtures import write_tiny_config
 
 FIXED = (
@@ -203,6 +205,33 @@ def test_max_restarts_starts_the_job_again(train, alone):
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     same_weights(alone, directory)
+
+
+def to_held(process, number):
+    """The worker that tests/faults/strike/ holds."""
+    os.kill(int(Path(process.environ()["STRIKE"], "reached").read_text()), number)
+
+
+@pytest.mark.slow  # gloo waits for 30 s
+@pytest.mark.parametrize(
+    ("name", "moment", "sets", "said"),
+    [("gathering", "paddle.distributed:all_gather:14", FIXED, "for 30 s in step "),
+     # Called by paddle's backward pass, gloo ends the process at once.
+     ("reducing", "paddle:Tensor.backward:7", FAST, "for 30 s; ")],
+)
+def test_a_stopped_rank_is_one_that_gives_no_answer(train, tmp_path, name, moment, sets, said):
+    options = (*sets, "--set", "train.save_steps=5", "--nproc", 4)
+    undisturbed = train(f"undisturbed-{name}", *options)
+    ended = struck(("harness", *train.arguments(name, *options)), moment, signal.SIGSTOP, to_held,
+                   cwd=tmp_path)
+    assert_one_line_error(
+        ended, 5, f"no answer from another worker {said}", "here ended without a word",
+        "run the same command again to continue from the last checkpoint")
+    last = ended.stderr.splitlines()[-1]
+    assert "gloo" not in last and len(last) < 400, last
+    directory = train(name, *options)
+    for step in (20, 25, 30):
+        same_bits(undisturbed, directory, step)
 
 
 def test_killing_the_launcher_leaves_no_worker_behind(train):
