@@ -81,7 +81,8 @@ def _read(folder: Path, night: str, places: list[Path]) -> Night:
         if not _sound(known):
             raise DataError(f"{path} is not as it was written", remedy="remove it: it is made anew")
         if known["folders"] == names:
-            return Night(night, *(known[key] for key in ("runner", "report", "stacks", "cells")))
+            return Night(night, known["runner"], known.get("report"), known["stacks"],
+                         known["cells"])
     made = _measured(folder, night, places)
     if not made.cells:  # no night: a repository's own folder, say
         return made

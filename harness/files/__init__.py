@@ -8,6 +8,7 @@ from harness.files.safe_reading import (
     read_bytes,
     read_json,
     reading,
+    refuse_deep,
     refuse_newer,
     sha256_file,
 )
@@ -25,6 +26,6 @@ __all__ = [
     "JSON_LIMIT", "NPY_HEADER_LIMIT", "atomic_path", "atomic_write_bytes",
     "atomic_write_json", "canonical_json", "fsync_directory", "is_number", "load_npy", "load_npz",
     "load_object_npy", "parse_json", "parse_npy",
-    "read_bytes", "read_json", "reading", "refuse_newer",
+    "read_bytes", "read_json", "reading", "refuse_deep", "refuse_newer",
     "sha256_file", "staged", "writing",
 ]
