@@ -127,8 +127,12 @@ def training_values(
     `light`: of a copy without checkpoints, as the nightly history keeps them.
     """
     lines = [line for line in run.timing() if line["step"] <= step]
+    for line in lines:
+        if not files.is_number(line.get("steps_timed") or 0):
+            raise DataError(
+                f"{run.timing_file}: steps_timed of step {line['step']} is not as it was written")
     values: dict[str, Value] = {}
-    if (found := throughput(lines, run.info["config"]["train"]["global_batch_size"])) is not None:
+    if (found := throughput(lines, _train(run, "global_batch_size"))) is not None:
         values["throughput"] = found
     for key, entry in (("host_memory", "peak_host_bytes"), ("device_memory", "peak_device_bytes")):
         peaks = [line[entry] for line in lines if files.is_number(line.get(entry))]
@@ -192,16 +196,25 @@ def _standard_error(result: dict[str, Any], key: str) -> float | None:
     return float(error) if files.is_number(error) else None
 
 
+def _train(run: runs.Run, key: str) -> int:
+    """A count in the config's section `train`, whatever version wrote the rest of it."""
+    train = run.info["config"].get("train")
+    value = train.get(key) if isinstance(train, dict) else None
+    if type(value) is not int or value < 1:
+        raise DataError(f"{run.directory}/run.json: the config has no train.{key}")
+    return value
+
+
 def _loss_curve(run: runs.Run, step: int) -> list[tuple[int, str]]:
     """Lines that every run of this config has: step 1 and the multiples of log_steps."""
-    every = run.info["config"]["train"]["log_steps"]
+    every = _train(run, "log_steps")
     lines = (line for line in run.metrics() if line["step"] <= step)
     curve = [(line["step"], line.get("loss_hex", "")) for line in lines
              if line["step"] == 1 or line["step"] % every == 0]
     for at, text in curve:
         try:
             float.fromhex(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(f"{run.metrics_file}: step {at} has no loss_hex") from None
     return curve
 

@@ -98,7 +98,7 @@ def _read(folder: Path, night: str, places: list[Path]) -> Night:
 
 
 def _night(night: str, known: dict[str, Any]) -> Night:
-    return Night(night, *(known[key] for key in ("runner", "report", "stacks", "cells")))
+    return Night(night, known["runner"], known.get("report"), known["stacks"], known["cells"])
 
 
 def _measured(folder: Path, night: str, places: list[Path]) -> Night:

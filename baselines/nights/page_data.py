@@ -101,7 +101,7 @@ def _latest(series: Series, page: str) -> dict[str, Any]:
     return {
         "config": series.config, "page": page, "runner": series.runner, "kernels": series.kernels,
         "device": series.device, "digest": series.digest[:8], "stack": series.stack_label(-1),
-        "night": night.night, "nights": len(series.nights), "outcome": cell["outcome"] or "",
+        "night": night.night, "nights": len(series.nights), "outcome": cell.get("outcome") or "",
         "changes": len(series.changes),
         "metrics": {key: _values(one["values"]) for key, one in cell["metrics"].items()},
     }
@@ -118,7 +118,7 @@ def _series(
         "at": [order[night.night] for night in series.nights],
         "commit": _runs([words[cell["commit"]] for cell in series.cells]),
         "stack": _runs([words[series.stack_label(at)] for at in places]),
-        "outcome": _runs([words[cell["outcome"]] for cell in series.cells]),
+        "outcome": _runs([words[cell.get("outcome")] for cell in series.cells]),
         "report": _runs([words[link(night.report, history, out)] for night in series.nights]),
         "stacks": {at: [[key, *map(_text, pair)] for key, pair in differs.items()]
                    for at, differs in differing.items() if differs},
@@ -182,6 +182,6 @@ def link(report: str | None, history: Path, out: Path) -> str:
     if report.startswith(("https://", "http://")):
         return report
     path = history / report
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         return ""
     return urllib.parse.quote(os.path.relpath(path, out))

@@ -7,6 +7,8 @@ Anything else that escapes is a bug (exit code 1, traceback).
 
 from __future__ import annotations
 
+from harness.base.wording import printable
+
 _LONGEST = 1500  # characters of a message, and of a remedy
 
 
@@ -58,7 +60,4 @@ class Interrupted(HarnessError):
 def _one_line(text: str) -> str:
     """As one line, not endless, that a terminal only shows: a hostile file may have had a say."""
     line = " ".join(str(text).split())
-    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return printable(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}...")

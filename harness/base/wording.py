@@ -27,6 +27,14 @@ def size(count: float, places: int = 1) -> str:
     return f"{count / divisor:,.{places}f} {unit}"
 
 
+def printable(text: str) -> str:
+    """`text` as a terminal only shows it: what is not printable escaped, but for ends of lines."""
+    return "\n".join(
+        line if line.isprintable() else
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        for line in text.split("\n"))
+
+
 def shown(path: Path | str) -> str:
     """A path as text that can be written anywhere: as UTF-8, with \\xNN for bytes that are none.
 

@@ -8,6 +8,7 @@ from harness.files.safe_reading import (
     read_bytes,
     read_json,
     reading,
+    refuse_deep,
     refuse_newer,
     sha256_file,
 )
@@ -28,6 +29,6 @@ __all__ = [
     "JSON_LIMIT", "NPY_HEADER_LIMIT", "atomic_path", "atomic_write_bytes",
     "atomic_write_json", "canonical_json", "finite", "fsync_directory", "is_number", "json_digest",
     "load_npy", "load_npz", "load_object_npy", "parse_json", "parse_npy",
-    "read_bytes", "read_json", "reading", "refuse_newer", "refuse_taken",
+    "read_bytes", "read_json", "reading", "refuse_deep", "refuse_newer", "refuse_taken",
     "sha256_file", "staged", "writing",
 ]

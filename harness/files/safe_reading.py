@@ -17,6 +17,7 @@ from harness.base.errors import DataError, NewerFile
 
 # What Python objects made of JSON text may take is 25 times the text.
 JSON_LIMIT = 8 << 20
+_DEEPEST = 100  # what is written is not ten deep
 
 
 @contextlib.contextmanager
@@ -56,9 +57,21 @@ def read_json(path: Path | str, *, remedy: str | None = None, limit: int = JSON_
 def parse_json(data: bytes, path: Path | str, *, remedy: str | None = None) -> Any:
     """`read_json` of what `path` was found to hold."""
     try:
-        return json.loads(data, parse_constant=_no_constant, parse_float=_finite, parse_int=_int64)
+        value = json.loads(data, parse_constant=_no_constant, parse_float=_finite, parse_int=_int64)
+        refuse_deep(value, data)
+        return value
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", remedy=remedy) from error
+
+
+def refuse_deep(value: Any, data: bytes) -> None:
+    """ValueError if `value`, parsed of `data`, is nested so deeply that walking it would fail."""
+    level = [value] if data.count(b"[") + data.count(b"{") > _DEEPEST else []
+    for _ in range(_DEEPEST):
+        level = [inner for one in level if isinstance(one, dict | list)
+                 for inner in (one.values() if isinstance(one, dict) else one)]
+    if level:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
 
 
 def refuse_newer(found: Any, schema: int, path: Path | str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from harness import configs, files, runs
 from harness.base.errors import DataError
+from harness.base.wording import printable
 from harness.files import tensor_files
 from harness.reproduction import divergence
 from harness.runs import checkpoints
@@ -148,7 +149,7 @@ def text(report: dict[str, Any], *, most: int = 10) -> str:
     for one in report["checkpoints"]:
         lines += _checkpoint_text(one, most)
     said = "identical, bit for bit" if report["identical"] else "different"
-    return "\n".join([*lines, f"results: {said}"])
+    return printable("\n".join([*lines, f"results: {said}"]))
 
 
 def _loss_text(losses: dict[str, Any]) -> list[str]:

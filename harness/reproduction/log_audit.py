@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from harness import configs, runs
 from harness.base.errors import DataError, HarnessError
+from harness.base.wording import printable
 from harness.reproduction.divergence import recorded_loss
 from harness.runs import checkpoints
 from harness.training.learning_rate import learning_rate
-from harness.training.logged_values import logged_steps
+from harness.training.logged_values import is_logged, logged_steps
 
 Finding = dict[str, str]
+_MOST = 1000  # missing lines that are told one by one
 
 
 def finding(where: Any, what: str) -> Finding:
     """One thing that is wrong, and where."""
-    return {"where": str(where), "what": what}
+    return {"where": str(where), "what": printable(what)}
 
 
 def settings(run: runs.Run) -> list[Finding]:
@@ -69,13 +72,17 @@ def log(run: runs.Run, config: configs.Config) -> list[Finding]:
             found.append(finding(
                 run.metrics_file,
                 f"step {step}: lr {line.get('lr')!r}, the config gives {expected!r}"))
-    last = max([*seen, *run.checkpoint_steps(), 0])
-    expected_steps = [s for s in logged_steps(config.train, last) if s > run.first_step]
+    last, known = max([*seen, *run.checkpoint_steps(), 0]), set(seen)
     # Steps beyond the last line were never logged, unless a checkpoint says that they were run.
-    for step in sorted(set(expected_steps) - set(seen)):
+    expected_steps = logged_steps(config.train, last, after=run.first_step)
+    missing = (step for step in expected_steps if step not in known)
+    for step in itertools.islice(missing, _MOST):
         found.append(finding(run.metrics_file, f"the line of step {step} is missing"))
-    for step in sorted(set(seen) - set(expected_steps)):
-        found.append(finding(run.metrics_file, f"step {step} is not one that is logged"))
+    if (step := next(missing, None)) is not None:
+        found.append(finding(run.metrics_file, f"more lines are missing from step {step} on"))
+    for step in sorted(known):
+        if step <= run.first_step or not is_logged(config.train, step):
+            found.append(finding(run.metrics_file, f"step {step} is not one that is logged"))
     if seen != sorted(set(seen)):
         found.append(finding(run.metrics_file, "steps are repeated or out of order"))
     return found

@@ -12,6 +12,7 @@ from harness import configs, data, files, runs
 from harness.base import fingerprint
 from harness.base.errors import DataError, UsageError
 from harness.base.progress import Progress
+from harness.base.wording import printable
 from harness.distributed.process_group import World
 from harness.files import tensor_files
 from harness.reproduction import divergence, log_audit
@@ -229,7 +230,7 @@ def text(report: dict[str, Any]) -> str:
         one = largest["tensor"]
         lines.append(f"largest difference of a tensor: step {one['step']}, {one['part']}, "
                      f"{divergence.describe(one)}")
-    return "\n".join([*lines, "verdict: " + _conclusion(report)])
+    return printable("\n".join([*lines, "verdict: " + _conclusion(report)]))
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -103,6 +103,7 @@ def _encode(line: dict[str, Any]) -> bytes:
 def _decode(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
+        files.refuse_deep(value, line)
     except (ValueError, RecursionError):
         return None
     step = value.get("step") if isinstance(value, dict) else None

@@ -173,6 +173,11 @@ def load(directory: Path | str) -> Run:
     for key, kind in (("config", dict), ("digest", str), ("seed", int), ("fingerprint", dict)):
         if not isinstance(info.get(key), kind):
             raise DataError(f"{path} has no {key}")
+    for key, texts in (("data", ("directory", "digest", "sampled_digest")), ("imported", ())):
+        value = info.get(key) or {}
+        if not isinstance(value, dict) or not all(isinstance(value.get(one) or "", str)
+                                                  for one in texts):
+            raise DataError(f"{path}: {key} is not as it was written")
     return Run(directory, {**info, "fingerprint": kernel_choice.filled(info["fingerprint"])})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import runs
 from harness.base.errors import DataError
-from harness.base.wording import counted
+from harness.base.wording import counted, printable
 from harness.reproduction import log_audit
 from harness.reproduction.log_audit import Finding, finding
 from harness.runs import checkpoints
@@ -142,5 +142,5 @@ def text(report: dict[str, Any]) -> str:
               f"commit {report['commit'] or 'unknown'}")
     said = [f"  {one['where']}: {one['what']}" for one in report["findings"]]
     if not said:
-        return f"{looked}\nevery digest and every figure of the tables is right"
-    return "\n".join([looked, *said[:50], *(["  ..."] if len(said) > 50 else [])])
+        said = ["every digest and every figure of the tables is right"]
+    return printable("\n".join([looked, *said[:50], *(["  ..."] if len(said) > 50 else [])]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable
+
 from harness import runs
 from harness.base.progress import say
 from harness.base.wording import counted
@@ -11,10 +14,21 @@ from harness.training import machine_conditions, measure
 from harness.training.learning_rate import learning_rate
 
 
-def logged_steps(settings: schema.Train, through: int) -> list[int]:
-    """The steps of metrics.jsonl up to `through`: 1, every `log_steps`, and the last; ascending."""
-    steps = {1, *range(settings.log_steps, through + 1, settings.log_steps), settings.max_steps}
-    return sorted(step for step in steps if step <= through)
+def is_logged(settings: schema.Train, step: int) -> bool:
+    """Whether metrics.jsonl has a line of `step`: 1, every `log_steps`, and the last."""
+    return step in (1, settings.max_steps) or (
+        0 < step < settings.max_steps and step % settings.log_steps == 0)
+
+
+def logged_steps(settings: schema.Train, through: int, *, after: int = 0) -> Iterable[int]:
+    """The steps that are logged after `after` and up to `through`, ascending.
+
+    One by one: a log that somebody else wrote may end at any step.
+    """
+    every, last = settings.log_steps, settings.max_steps
+    multiples = range(max(after, 0) // every * every + every, min(through, last) + 1, every)
+    alone = sorted(step for step in {1, last} if after < step <= through and step % every)
+    return heapq.merge(alone, multiples)
 
 
 class RunLog:
@@ -36,15 +50,14 @@ class RunLog:
     def _open(self, run: runs.Run, keep_through: int) -> None:
         self._metrics = runs.Lines(run.metrics_file, keep_through=keep_through)
         self._timing = runs.Lines(run.timing_file, keep_through=keep_through)
-        expected = logged_steps(self._config.train, keep_through)
-        expected = [step for step in expected if step > run.first_step]
+        expected = logged_steps(self._config.train, keep_through, after=run.first_step)
         if missing := [s for s in expected if s not in self._metrics.steps]:
             say(f"warning: {run.metrics_file} lacks {counted(len(missing), 'line')}, the first "
                 f"that of step {missing[0]}")
 
     def step(self, step: int, loss: float) -> None:
         train = self._config.train
-        if step != 1 and step % train.log_steps and step != train.max_steps:
+        if not is_logged(train, step):
             return
         timing = measure.of_job(measure.snapshot(self.chrono), self._world)
         if speed := timing["images_per_second"]:

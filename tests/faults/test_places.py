@@ -11,6 +11,7 @@ import signal
 
 import pytest
 
+from tests.fuzz import door as one_door
 from tests.fuzz import doors
 
 TERABYTE = 1 << 40
@@ -59,7 +60,7 @@ def lead(door, path, answer):
         answer.send(place.__name__)
         signal.alarm(20)
         try:
-            doors.read(door, path)
+            one_door.read(door, path)
         except BaseException as error:
             answer.send(f"{place.__name__}: {error!r}")
             return
@@ -69,7 +70,7 @@ def lead(door, path, answer):
 @pytest.mark.parametrize("name", doors.DOORS)
 def test_a_door_waits_for_nobody(name, tmp_path):
     door = doors.DOORS[name]
-    doors.enter(door, tmp_path)
+    one_door.enter(door, tmp_path)
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=lead, args=(door, tmp_path / door.name, send))
@@ -88,4 +89,4 @@ def test_a_name_of_two_lines_is_told_in_one(name, tmp_path):
     door = doors.DOORS[name]
     path = tmp_path / "a\nb\x1b[31m\udcff"
     path.write_bytes(b"not what it should be")
-    assert "a b\\x1b[31m\\udcff" in doors.read(door, path)
+    assert "a b\\x1b[31m\\udcff" in one_door.read(door, path)

@@ -33,11 +33,12 @@ def fuzz(name: str, place: Path, arguments: list[str]) -> None:
     for module in ("pickle", "zipfile", "tarfile", "json", "json.decoder"):
         sys.modules.pop(module, None)  # imported by the interpreter or atheris, not instrumented
     with atheris.instrument_imports(include=[*_OURS, *_MORE], enable_loader_override=False):
+        from tests.fuzz import door as one_door
         from tests.fuzz import doors
     from tests.fuzz import mutations
 
     door, change = doors.DOORS[name], mutations.FORMS[doors.DOORS[name].form]
-    doors.enter(door, place)
+    one_door.enter(door, place)
     seen = open(os.devnull, "w")
     sys.stderr = seen  # progress of commands; libFuzzer has the descriptor
 
@@ -47,7 +48,7 @@ def fuzz(name: str, place: Path, arguments: list[str]) -> None:
             return door.repair(bytes(atheris.Mutate(data, most)))[:most]
         return door.repair(change(data, draw))[:most]
 
-    atheris.Setup([sys.argv[0], *arguments], lambda data: doors.knock(door, place, data),
+    atheris.Setup([sys.argv[0], *arguments], lambda data: one_door.knock(door, place, data),
                   custom_mutator=changed)
     atheris.Fuzz()
 

@@ -1,92 +1,39 @@
 """Every door through which files of others come in: its reader, and sound files to begin from.
 
-The contract of a door: the reader returns, or raises a `HarnessError` of one printable line, within
-`SECONDS` of the processor's time and `BYTES` of memory. Whatever else happens is a finding.
+What a door is: tests.fuzz.door. Those of runs, studies and nights: tests.fuzz.run_doors.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import pickle
 import shutil
 import tarfile
-import time
-import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import baselines.published
 import baselines.record
-import reports
 from eval import captions
-from eval.features import image_files
+from eval.features import image_files, vision_transformers
 from eval.metrics import feature_statistics, reference_statistics
-from harness import configs, files, runs
-from harness.base.errors import HarnessError
+from eval.sampling import finished_blocks
+from harness import configs, files
 from harness.configs.shipped_names import FOLDER
+from harness.conversion import weight_namings
 from harness.data import features, packed_reading
 from harness.data.preparation import annotations, check, fetch, images, unpack
 from harness.files import tensor_files
 from harness.files.foreign_weights import pdparams, pth
-from harness.runs import checkpoints
-from models.pretrained import model_folder
+from models.pretrained import autoencoder, model_folder
 from reports.output import sample_grids
 from tests.fixtures import TINY
-
-SECONDS, BYTES = 2.0, 500 << 20  # as tests/faults/test_hostile.py
-_WRITTEN = Path(__file__).parents[1] / "corpus" / "c03ee96"
-_CHECKPOINT = Path("run") / "checkpoints" / "00000003"
-
-
-@dataclass(frozen=True)
-class Door:
-    """`read(path)` of a file called `name`; `seeds`: sound files; `form`: how they are changed."""
-
-    read: Callable[[Path], object]
-    seeds: Callable[[], list[bytes]]
-    form: str = "bytes"  # one of tests.fuzz.mutations.FORMS
-    name: str = "file"  # where the file lies below the place that `prepare` fills
-    prepare: Callable[[Path], object] = lambda place: None
-    repair: Callable[[bytes], bytes] = bytes  # digests that a changed file has to fit
-
-
-def enter(door: Door, place: Path) -> None:
-    """Put into the empty directory `place` what has to lie around the door's file."""
-    door.prepare(place)
-    (place / door.name).parent.mkdir(parents=True, exist_ok=True)
-
-
-def knock(door: Door, place: Path, data: bytes) -> str | None:
-    """What the door says of a file of these bytes: a refusal, or None; AssertionError otherwise."""
-    (place / door.name).write_bytes(data)
-    return read(door, place / door.name)
-
-
-def read(door: Door, path: Path) -> str | None:
-    """`knock` of whatever is at `path`."""
-    began, said = time.process_time(), None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            door.read(path)
-    except HarnessError as error:
-        said = str(error)
-        assert said.isprintable() and len(said) < 3100, f"an odd message: {said!r}"
-    seconds = time.process_time() - began
-    assert seconds < SECONDS, f"it took {seconds:.1f} s"
-    return said
-
-
-def made(save: Callable[[io.BytesIO], object]) -> bytes:
-    buffer = io.BytesIO()
-    save(buffer)
-    return buffer.getvalue()
+from tests.fuzz import run_doors
+from tests.fuzz.door import WRITTEN, Door, made, written, zipped
 
 
 def _arrays() -> list[bytes]:
@@ -145,12 +92,6 @@ def _pth() -> list[bytes]:
     return [made(lambda file: zipped(file, parts, zipfile.ZIP_STORED))]
 
 
-def zipped(file: io.BytesIO, parts: dict[str, bytes], compression: int) -> None:
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        for name, data in parts.items():
-            archive.writestr(zipfile.ZipInfo(name), data, compression)
-
-
 def _tars() -> list[bytes]:
     array = made(lambda file: np.save(file, np.ones((2, 2, 2), np.float32)))
     found = []
@@ -198,12 +139,6 @@ def _picture(path: Path) -> None:
     images.prepare(path, 8)
 
 
-def _lines() -> list[bytes]:
-    metrics = (_WRITTEN / "run" / "metrics.jsonl").read_bytes()
-    nested = b'{"step": 1, "loss": 0.5, "why": [{}]}\n{"step": 2, "loss": null, "a": "x"}\n'
-    return [metrics, nested]
-
-
 def _annotations() -> list[bytes]:
     coco = {"images": [{"id": 1, "file_name": "a.jpg"}],
             "annotations": [{"id": 7, "image_id": 1, "caption": "a cat"}]}
@@ -211,46 +146,8 @@ def _annotations() -> list[bytes]:
             b'{"image": "a.jpg", "captions": ["a cat", "b"]}\n{"file_name": "b", "text": "c"}\n']
 
 
-def _place_run(place: Path) -> None:
-    for name in ("run.json", "metrics.jsonl"):
-        (place / "run" / "eval" / "00000006-e").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_WRITTEN / "run" / name, place / "run" / name)
-    (place / _CHECKPOINT).mkdir(parents=True)
-    for path in (_WRITTEN / _CHECKPOINT).iterdir():
-        shutil.copyfile(path, place / _CHECKPOINT / path.name)
-
-
-def _with_digest(data: bytes) -> bytes:
-    """run.json whose digest is that of its config; a manifest with its own."""
-    try:
-        value = json.loads(data)
-        if "config" in value:
-            value["digest"] = hashlib.sha256(files.canonical_json(value["config"])).hexdigest()
-        else:
-            value["self"] = checkpoints._self_digest(value)
-        return json.dumps(value).encode()
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return data
-
-
-def _report(path: Path) -> None:
-    """The run that the file is of, as a report and a notebook read it."""
-    run = next(p for p in path.parents if p.name == "run")
-    reports.load(run)
-    runs.load(run).stack_changes()
-
-
-def _results() -> list[bytes]:
-    found = sorted(_WRITTEN.glob("run/eval/*/result.json"))
-    own = {"schema": 1, "step": 6, "n_samples": 8, "metrics": {"fid": 3.5},
-           "protocol": {"name": "digits", "sampler": "ddim", "reference": {"path": "x"}},
-           "uncertainty": {"fid": {"low": 1.0, "high": 4.0}, "kid": {"standard_error": 0.1}},
-           "validation": {"standard_error": 0.01}, "timing": {"seconds": 2.0}}
-    return [json.dumps(own).encode(), *(path.read_bytes() for path in found)]
-
-
 def _place_packed(place: Path) -> None:
-    shutil.copytree(_WRITTEN / "packed", place / "packed")
+    shutil.copytree(WRITTEN / "packed", place / "packed")
 
 
 def _packed(path: Path) -> None:
@@ -271,10 +168,49 @@ def _json(value: object) -> Callable[[], list[bytes]]:
     return lambda: [json.dumps(value).encode()]
 
 
-def _file(*parts: str) -> Callable[[], list[bytes]]:
-    return lambda: [_WRITTEN.joinpath(*parts).read_bytes()]
+def _weights(path: Path) -> None:
+    """As `harness import`, whatever the file is."""
+    source = weight_namings.read(path, ["context_embed.bias", "in_blocks.0.norm1.weight"])
+    weight_namings.refuse_other_sizes(source, {"num_layers": 3})
 
 
+def _place_model(place: Path) -> None:
+    (place / "vae").mkdir()
+    (place / "vae" / "model.safetensors").write_bytes(_safetensors()[0])
+
+
+def _place_unet(place: Path) -> None:
+    (place / "vae").mkdir()
+    (place / "vae" / "diffusion_paddle_model.safetensors").write_bytes(_safetensors()[0])
+
+
+_OWNER = {"protocol": {"n_samples": 3, "name": "x"}, "rows": 3}
+
+
+def _blocks() -> list[bytes]:
+    arrays = {key: np.zeros((3, 2), np.float32) for key in finished_blocks._KEYS}
+    return [made(lambda file: np.savez(file, **arrays))]
+
+
+def _place_blocks(place: Path) -> None:
+    (place / "blocks").mkdir()
+    (place / "blocks" / "00000.npz").write_bytes(_blocks()[0])
+    (place / "blocks" / "owner.json").write_text(json.dumps(_OWNER))
+
+
+def _block(path: Path) -> None:
+    """The samples of an evaluation, as going on with it and showing them read them."""
+    finished_blocks.kept(path.parent, {"protocol": {}}, n_samples=3, rows=3)
+    finished_blocks.Blocks(path.parent.parent / "b", {}, n_samples=3, rows=3).take_over(path.parent)
+    finished_blocks.shown(path.parent, 2)
+
+
+_VAE = {"block_out_channels": [32, 64], "in_channels": 3, "latent_channels": 4,
+        "layers_per_block": 1, "norm_num_groups": 32, "sample_size": 64, "scaling_factor": 0.2,
+        "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+_CLIP = {"projection_dim": 8, "vision_config": {
+    "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4,
+    "image_size": 8, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}}
 _SOURCES = {"name": "t", "moments_shape": [8, 8, 8], "context_shape": [4, 16], "files": [
     {"name": "train.tar", "url": "http://127.0.0.1/", "bytes": 5, "about_bytes": 6,
      "sha256": "0" * 64, "images": 3, "captions": 9}]}
@@ -295,24 +231,13 @@ DOORS = {
         lambda path: configs.load(str(path)),
         lambda: [TINY, *(path.read_bytes() for path in sorted(FOLDER.glob("digits*.toml")))],
         "lines", "config.toml"),
-    "log": Door(_report, _lines, "lines", "run/metrics.jsonl", _place_run),
-    "log_continued": Door(lambda path: runs.Lines(path, keep_through=2).close(), _lines, "lines"),
-    "run": Door(_report, _file("run", "run.json"), "json", "run/run.json", _place_run,
-                _with_digest),
-    "result": Door(_report, _results, "json", "run/eval/00000006-e/result.json", _place_run),
-    "manifest": Door(lambda path: checkpoints.load(path.parent),
-                     _file(*_CHECKPOINT.parts, "manifest.json"), "json",
-                     str(_CHECKPOINT / "manifest.json"), _place_run, _with_digest),
-    "checkpoint": Door(lambda path: checkpoints.load(path.parent),
-                       _file(*_CHECKPOINT.parts, "model.safetensors"), "bytes",
-                       str(_CHECKPOINT / "model.safetensors"), _place_run),
-    "baseline": Door(lambda path: baselines.record.load(str(path)), _file("baseline.json"), "json",
-                     "b.json"),
+    "baseline": Door(lambda path: baselines.record.load(str(path)), written("baseline.json"),
+                     "json", "b.json"),
     "published": Door(baselines.published.load,
                       lambda: [baselines.published.FILE.read_bytes()], "json"),
-    "packed": Door(_packed, _file("packed", "packed.json"), "json", "packed/packed.json",
+    "packed": Door(_packed, written("packed", "packed.json"), "json", "packed/packed.json",
                    _place_packed),
-    "shard": Door(_packed, _file("packed", "train", "moments-00000.npy"), "bytes",
+    "shard": Door(_packed, written("packed", "train", "moments-00000.npy"), "bytes",
                   "packed/train/moments-00000.npy", _place_packed),
     "sources": Door(fetch.read_sources, _json(_SOURCES), "json"),
     "annotations": Door(annotations.read, _annotations, "json"),
@@ -322,4 +247,17 @@ DOORS = {
     "archive": Door(_unpack, _tars, "tar", "train.tar"),
     "image": Door(_picture, _pictures, name="a.png"),
     "grid": Door(lambda path: sample_grids.read(path).tiles(), _grids, name="a.png"),
+    "weights": Door(_weights, lambda: [*_pth(), *_pdparams(), *_safetensors()], name="a.bin"),
+    "unet_config": Door(
+        lambda path: weight_namings.refuse_other_sizes(
+            weight_namings.read(path.parent, []), {"num_layers": 3}),
+        _json({"num_layers": 3}), "json", "vae/config.json", _place_unet),
+    "vae_config": Door(lambda path: autoencoder.check(path.parent), _json(_VAE), "json",
+                       "vae/config.json", _place_model),
+    "clip_config": Door(
+        lambda path: [vision_transformers.settings(n, path.parent) for n in ("clip", "dinov2")],
+        _json(_CLIP), "json", "config.json"),
+    "block": Door(_block, _blocks, "zip", "blocks/00000.npz", _place_blocks),
+    "owner": Door(_block, _json(_OWNER), "json", "blocks/owner.json", _place_blocks),
+    **run_doors.DOORS,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from tests.fuzz.doors import Door, made, zipped
+from tests.fuzz.door import Door, made, zipped
 
 FOLDER = Path(__file__).parent / "corpus"
 

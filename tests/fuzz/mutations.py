@@ -13,7 +13,7 @@ import random
 import zipfile
 from typing import Any
 
-from tests.fuzz import doors
+from tests.fuzz import bundles, door, run_doors
 
 _BYTES = (0, 1, 0x7F, 0x80, 0xFE, 0xFF, 0x0A, 0x20)
 # What a reader may not have thought of. Floats of JSON that Python reads as infinite, too.
@@ -138,7 +138,7 @@ def of_zip(data: bytes, draw: random.Random) -> bytes:
             parts[draw.choice(("", "x\n", "a/data.pkl", "../x"))] = parts.pop(name)
         else:
             parts[name] = of_bytes(parts[name], draw)
-        return doors.made(lambda file: doors.zipped(file, parts, compression))
+        return door.made(lambda file: door.zipped(file, parts, compression))
     except Exception:  # no longer a zip, in whatever way
         return of_bytes(data, draw)
 
@@ -159,4 +159,27 @@ def of_tar(data: bytes, draw: random.Random) -> bytes:
     return bytes(found)
 
 
-FORMS = {"bytes": of_bytes, "lines": of_lines, "json": of_json, "zip": of_zip, "tar": of_tar}
+def of_bundle(data: bytes, draw: random.Random) -> bytes:
+    """A file of a study's bundle changed, and digests that fit again; or its tar."""
+    try:
+        parts = bundles.parts(data)
+        if draw.random() < 0.1:
+            return of_tar(data, draw)
+        name = draw.choice(list(parts))
+        change = {"json": of_json, "jsonl": of_lines}.get(name.rpartition(".")[2], of_bytes)
+        if draw.random() < 0.05:
+            del parts[name]
+        elif draw.random() < 0.05:
+            parts[draw.choice(("state/a.json", "cells/x/run.json"))] = parts.pop(name)
+        else:
+            parts[name] = change(parts[name], draw)
+        for name in parts:
+            if name.endswith(("run.json", "manifest.json", "study.json")):
+                parts[name] = run_doors.with_digest(parts[name])
+        return bundles.tar(parts)
+    except Exception:  # no longer a bundle, in whatever way
+        return of_tar(data, draw)
+
+
+FORMS = {"bytes": of_bytes, "lines": of_lines, "json": of_json, "zip": of_zip, "tar": of_tar,
+         "bundle": of_bundle}

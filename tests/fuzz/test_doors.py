@@ -8,6 +8,7 @@ import pytest
 
 from tests.command import ROOT
 from tests.fuzz import __main__ as fuzzer  # which also says where atheris may be
+from tests.fuzz import door as one_door
 from tests.fuzz import doors, kept, mutations
 
 CHANGED = 40  # inputs a door, in the suite
@@ -31,9 +32,9 @@ def changed(door, number):
 @pytest.mark.parametrize("name", doors.DOORS)
 def test_a_door_reads_or_refuses_in_one_line(name, tmp_path):
     door = doors.DOORS[name]
-    doors.enter(door, tmp_path)
+    one_door.enter(door, tmp_path)
     for data in door.seeds()[:1]:
-        assert doors.knock(door, tmp_path, data) is None
+        assert one_door.knock(door, tmp_path, data) is None
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = resident("VmRSS")
     for number, data in enumerate(kept.inputs(name, door)):
@@ -43,12 +44,12 @@ def test_a_door_reads_or_refuses_in_one_line(name, tmp_path):
         data = changed(door, number)
         refused += _knock(door, tmp_path, data, f"input {number} of {name}") is not None
     assert refused  # and the sound one above was read: both kinds were seen
-    assert resident("VmHWM") - before < doors.BYTES
+    assert resident("VmHWM") - before < one_door.BYTES
 
 
 def _knock(door, place, data, said):
     try:
-        return doors.knock(door, place, data)
+        return one_door.knock(door, place, data)
     except Exception as error:
         raise AssertionError(f"{said}, {data[:200]!r}, gave {error!r}") from error
 

@@ -237,7 +237,8 @@ HOSTILE = {
     "compressed": (lambda good, content: b"\x1f\x8b\x08" + bytes(5000), "no tar archive"),
     "empty": (lambda good, content: b"", "cut off"),
     "losses of another form": (
-        with_lines(f"{RUN}/metrics.jsonl", b'{"step": 1, "loss_hex": "0x1p99999"}\n'), "not as"),
+        with_lines(f"{RUN}/metrics.jsonl", b'{"step": 1, "loss_hex": "0x1p99999"}\n'),
+        "no loss_hex"),
     "times of another form": (
         with_lines(f"{RUN}/timing.jsonl",
                    b'{"step": 1, "step_ms": 1.0, "steps_timed": "x"}\n'), "not as"),
