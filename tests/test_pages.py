@@ -15,7 +15,7 @@ from baselines import ab_compare, ab_page
 from baselines.nights import night_notes, page_files
 from baselines.nights.night_notes import Note
 from harness.doctor import acceptance_page
-from harness.studies import study_report
+from harness.studies import study_figures, study_report
 from reports import build
 from reports.output import against_page, sweep_page
 from tests.baselines import made
@@ -57,7 +57,7 @@ def pages(tmp_path_factory):
     night_notes.add(history, Note(made_nights.date(20), LONG[:400], "a100", "small", "throughput"))
     page_files.write(history, out / "site")
     study = made_studies.study(root, without=("digits_tiny_deep-s3",))
-    build.write(study_report.files(study_report.read(study)), out / "study")
+    build.write(study_report.files(study_figures.read(study)), out / "study")
     ab_page.write(ab_compare.judge({
         side: made.several(root, side, speeds=tuple(share * one for one in made.SPEEDS))
         for side, share in (("a", 1.0), ("b", 0.9))}), out / "ab")

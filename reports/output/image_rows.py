@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw
 
+from reports.output.sample_grids import shrunk
 from reports.output.short_page import Section
 
 MOST_ROWS = 12
@@ -38,14 +39,6 @@ def picture(rows: Mapping[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def shrunk(image: Image.Image, widest: int) -> Image.Image:
-    """The image, at most so many pixels wide."""
-    if image.width <= widest:
-        return image
-    height = max(1, round(image.height * widest / image.width))
-    return image.resize((widest, height), Image.Resampling.LANCZOS)
 
 
 def section(texts: list[str], rows: Mapping[str, np.ndarray]) -> Section:

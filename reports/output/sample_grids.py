@@ -11,7 +11,6 @@ from pathlib import Path
 from PIL import Image
 
 from harness.files.image_reading import opened_image
-from reports.output.image_rows import shrunk
 from reports.reading import figure_protocols
 from reports.reading.run_records import Record
 
@@ -96,6 +95,14 @@ def _layout(text: dict[str, str]) -> tuple[tuple[str, ...], int, int]:
     strings = isinstance(prompts, list) and all(isinstance(p, str) for p in prompts)
     sound = strings and 0 < columns <= 64 and 0 <= gap <= 64
     return (tuple(prompts), columns, gap) if sound else ((), 0, 0)
+
+
+def shrunk(image: Image.Image, widest: int) -> Image.Image:
+    """The image, at most so many pixels wide."""
+    if image.width <= widest:
+        return image
+    height = max(1, round(image.height * widest / image.width))
+    return image.resize((widest, height), Image.Resampling.LANCZOS)
 
 
 def png(path: Path) -> bytes:
