@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import reports
@@ -68,7 +69,7 @@ def _audited(run: runs.Run) -> None:
 
 def _listed(run: runs.Run) -> None:
     found = inventory.listed(run.directory.parent)
-    json.dumps([one.to_dict() for one in found])
+    json.dumps([asdict(one) for one in found])
     _shows("\n".join(runs_command.lines(found)))
 
 
