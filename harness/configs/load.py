@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,7 +39,10 @@ def load(name_or_path: str, overrides: Iterable[str] = ()) -> Config:
 def read_toml(path: Path, what: str) -> bytes:
     """The bytes of a `what` (a word for messages) that somebody wrote; UsageError."""
     try:
-        data = path.read_bytes() if path.stat().st_size <= _LIMIT else None
+        found = path.stat()
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # may never end
+            raise UsageError(f"cannot read {what} {path}: it is no file")
+        data = path.read_bytes() if found.st_size <= _LIMIT else None
     except OSError as error:
         raise UsageError(f"cannot read {what} {path}: {error.strerror}") from error
     if data is None:

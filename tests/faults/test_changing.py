@@ -24,6 +24,7 @@ from harness.base.errors import DataError
 from harness.files.image_reading import opened_image
 from tests.command import assert_one_line_error
 from tests.faults import striking
+from tests.fuzz import door as one_door
 from tests.fuzz import doors
 
 WRITTEN = Path(__file__).parents[1] / "corpus" / "c03ee96"
@@ -114,10 +115,10 @@ def in_child(work, path):
 @pytest.mark.parametrize("name", doors.DOORS)
 def test_a_door_outlives_a_change(name, tmp_path):
     door = doors.DOORS[name]
-    doors.enter(door, tmp_path)
+    one_door.enter(door, tmp_path)
     path = tmp_path / door.name
     path.write_bytes(door.seeds()[0])
-    happened, code = in_child(lambda: doors.read(door, path), path)
+    happened, code = in_child(lambda: one_door.read(door, path), path)
     assert code == 0 and isinstance(happened, int), (code, happened)
     assert happened >= len(CHANGES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -127,7 +128,9 @@ def _forged(path: Path) -> None:
     """A checkpoint whose manifest was made to fit the file that was changed."""
     folder = path.parent
     manifest = json.loads((WRITTEN / CHECKPOINT / "manifest.json").read_bytes())
-    manifest["files"][path.name] = files.sha256_file(path)
+    with contextlib.suppress(OSError, HarnessError):  # what is no file any more, the reader tells
+        if path.is_file() and path.stat().st_size < 1 << 20:  # a terabyte is no forgery
+            manifest["files"][path.name] = files.sha256_file(path)
     manifest["self"] = checkpoints._self_digest(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     checkpoints.load(folder)

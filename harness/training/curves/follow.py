@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> None:
     """Until whoever trains has gone: its signals are not this process's to end by."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(19)
+    os.nice(10)
     directory, *kinds = arguments
     with alone(Path(directory)):
         follow(runs.load(Path(directory)), tuple(kinds))

@@ -73,7 +73,6 @@ def test_the_quick_and_the_careful_way_give_the_same_bits(tmp_path):
 _ODD = {
     "several types": b'{"step": 1, "a": 1}\n{"step": 2, "a": "x"}\n',
     "nested": b'{"step": 1, "a": {"step": 2}}\n',
-    "too deep": b'{"step": 1, "a": ' + b"[" * 300 + b"]" * 300 + b"}\n",
     "twice": b'{"step": 1, "a": 1, "a": 2}\n',
     "not ASCII": '{"step": 1, "a": 2, "b": "\u00fc"}\n'.encode(),
 }
@@ -85,6 +84,14 @@ def test_what_is_odd_goes_the_careful_way(tmp_path, content):
     path.write_bytes(content)
     assert fast_lines._quickly(path) is None
     assert len(fast_lines.read(path)["step"]) == content.count(b"\n")
+
+
+def test_what_is_too_deep_is_refused(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 1, "a": ' + b"[" * 300 + b"]" * 300 + b"}\n")
+    assert fast_lines._quickly(path) is None
+    with pytest.raises(DataError, match="log.jsonl"):
+        fast_lines.read(path)
 
 
 def test_many_files_are_read_in_order(tmp_path):
