@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +97,12 @@ def write(made: dict[str, bytes], out: Path) -> Path:
             f"{out / foreign[0]} exists and is not of an earlier report",
             remedy="give another -o DIR; nothing there was touched",
         )
+    with _writer(out, {*earlier, *made, MANIFEST}):
+        _replace(out, earlier, made)
+    return out / list(made)[-1]
+
+
+def _replace(out: Path, earlier: dict[str, str], made: dict[str, bytes]) -> None:
     listed = {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
     # The union first: whatever happens in between, every file of ours stays known as ours.
     _write_manifest(out, {**earlier, **listed})
@@ -102,7 +112,22 @@ def write(made: dict[str, bytes], out: Path) -> Path:
         with files.writing(out / name):
             (out / name).unlink(missing_ok=True)
     _write_manifest(out, listed)
-    return out / list(made)[-1]
+
+
+@contextlib.contextmanager
+def _writer(out: Path, names: Iterable[str]) -> Iterator[None]:
+    """Without what a killed writer of these files left hidden in `out`, unless another writes."""
+    handle = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # others write, or this file system has no such locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in [path for name in names for path in files.leftovers(out / name)]:
+                left.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _earlier(out: Path) -> dict[str, str]:

@@ -20,6 +20,7 @@ from harness.files.safe_writing import (
     finite,
     fsync_directory,
     json_digest,
+    leftovers,
     refuse_taken,
     staged,
     writing,
@@ -28,7 +29,7 @@ from harness.files.safe_writing import (
 __all__ = [
     "JSON_LIMIT", "NPY_HEADER_LIMIT", "atomic_path", "atomic_write_bytes",
     "atomic_write_json", "canonical_json", "finite", "fsync_directory", "is_number", "json_digest",
-    "load_npy", "load_npz", "load_object_npy", "parse_json", "parse_npy",
+    "leftovers", "load_npy", "load_npz", "load_object_npy", "parse_json", "parse_npy",
     "read_bytes", "read_json", "reading", "refuse_deep", "refuse_newer", "refuse_taken",
     "sha256_file", "staged", "writing",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -81,6 +82,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
             raise
         fsync_directory(path.parent)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Temporary files that writers of `path` left when they were killed, or still write."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
 
 
 @contextlib.contextmanager

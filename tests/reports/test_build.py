@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import math
 import os
@@ -267,6 +268,23 @@ def test_writing_again_replaces_its_own_files_and_nothing_else(pair, tmp_path):
 
 def test_the_same_runs_give_the_same_bytes(pair):
     assert build.contents(build.build(pair)) == build.contents(build.build(pair))
+
+
+def test_what_a_killed_report_left_goes_and_what_another_writes_stays(pair, tmp_path):
+    """As a soak of two hours found: three in 539 cycles."""
+    out = tmp_path / "report"
+    write(pair, out)
+    left = [out / f".{name}.ab_c1.tmp" for name in ("report.html", "report.json", "seeds.csv")]
+    other = out / ".mine.ab_c1.tmp"
+    for path in (*left, other):
+        path.write_text("half")
+    another = os.open(out, os.O_RDONLY)
+    fcntl.flock(another, fcntl.LOCK_SH)
+    _, there = write(pair, out)
+    os.close(another)
+    assert all(path.name in there for path in (*left, other))
+    _, there = write(pair, out)
+    assert not any(path.name in there for path in left) and other.name in there
 
 
 def test_output_that_cannot_be_written_is_exit_5(pair, tmp_path):
