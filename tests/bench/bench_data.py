@@ -7,9 +7,7 @@ Makes a fixture of 2,000 images with five captions each (2.4 GB, packed twice: a
 
 - PaddleMIX: its MSCOCOFeatureDataset.__getitem__, np.load of two files a sample
   (ppdiffusers/examples/text_to_image_mscoco_uvit/ldm/text_to_image_dataset.py).
-- packed, mapped: its files mapped by numpy, as anybody's own code may (the harness reads).
-  "every value read" adds array.max() to both sides, since a mapped array is only
-  fetched from memory when it is looked at.
+- packed, samples: `moments` and `context` of each, as an evaluation takes them.
 - packed, into a batch: `read_moments` and `read_context` into a batch's memory, as
   training does it, on one thread and on two.
 - batches of 32 as training takes them: PaddleMIX's np.load and np.stack; ours with
@@ -37,7 +35,6 @@ from pathlib import Path
 import numpy as np
 
 from harness import configs, data
-from harness.data import packed_reading
 from harness.data.preparation import pack
 
 SHAPES = {"moments_shape": (8, 32, 32), "context_shape": (77, 768)}
@@ -85,36 +82,12 @@ def paddlemix_batches(root: Path, order: list[int]) -> int:
     return len(order) // 32 * 32
 
 
-def paddlemix_looked_at(root: Path, order: list[int]) -> int:
-    """The same, and every value read once more."""
+def samples(split: data.Split, order: list[int]) -> int:
+    """The same samples of ours, each array its own."""
     for index in order:
-        np.load(os.path.join(root, f"{index}.npy")).max()
-        np.load(os.path.join(root, f"{index}_{random.randint(0, CAPTIONS - 1)}.npy")).max()
-    return len(order)
-
-
-def maps(directory: Path) -> list[np.ndarray]:
-    """Moments and contexts of the packed `train`, mapped by numpy: each fits into one file here."""
-    names = (packed_reading.shard_name(kind, 0) for kind in packed_reading.KINDS)
-    return [np.load(directory / "train" / name, mmap_mode="r") for name in names]
-
-
-def mapped(maps: list[np.ndarray], order: list[int]) -> int:
-    """The same samples as arrays mapped from the packed files."""
-    moments, contexts = maps
-    for index in order:
-        z = moments[index]
-        c = contexts[index * CAPTIONS + random.randint(0, CAPTIONS - 1)]
+        z = split.moments(index)
+        c = split.context(index, random.randint(0, CAPTIONS - 1))
     assert z.nbytes + c.nbytes == 4 * (8 * 32 * 32 + 77 * 768)
-    return len(order)
-
-
-def mapped_looked_at(maps: list[np.ndarray], order: list[int]) -> int:
-    """The same, and every value read."""
-    moments, contexts = maps
-    for index in order:
-        moments[index].max()
-        contexts[index * CAPTIONS + random.randint(0, CAPTIONS - 1)].max()
     return len(order)
 
 
@@ -168,10 +141,7 @@ def measure_all(plain: Path, packed_dirs: dict[str, Path], images: int, repeats:
     paddlemix(root, order)
     jobs = {
         "PaddleMIX, samples": (paddlemix, root, order),
-        "packed, mapped, samples": (mapped, maps(packed_dirs["packed"]), order),
-        "PaddleMIX, samples, every value read": (paddlemix_looked_at, root, order),
-        "packed, mapped, samples, every value read": (
-            mapped_looked_at, maps(packed_dirs["packed"]), order),
+        "packed, samples": (samples, opened["packed"], order),
         **{f"{name}, into a batch, {n} thread{'s' * (n > 1)}": (packed, split, order, n)
            for name, split in opened.items() for n in (1, 2)},
         "PaddleMIX, batches of 32": (paddlemix_batches, root, order),

@@ -1,7 +1,6 @@
 """Training data from the page cache, against PaddleMIX's ways.
 
-Samples: the packed form's arrays, mapped by numpy, against np.load of two files; a mapped array is
-fetched from memory when it is looked at, so once more with the largest value of each taken.
+Samples: moments and context of the packed form, each array its own, against np.load of two files.
 Batches read: into a batch's memory, on the loader's threads, against np.load and np.stack. Batches
 drawn: as training takes them, latents, noise and timesteps included, against np.load, np.stack and
 the same draws by paddle, which PaddleMIX makes in its model; here 8,192 normal numbers a sample
@@ -21,17 +20,16 @@ from tests.bench.options import Options
 from tests.bench.rows import Row, faster
 from tests.bench.worker import Worker
 
-PART, BATCH, TARGET = "loading", 32, 10.0
+PART, BATCH = "loading", 32
 THREADS = 2
 # (what ours does, in which form) and what of PaddleMIX's it is held against
 SIDES = {
-    ("samples", "packed"): "loaded", ("looked_at", "packed"): "loaded_and_looked_at",
+    ("samples", "packed"): "loaded",
     ("read", "packed"): "stacked", ("read", "plain"): "stacked",
     ("drawn", "packed"): "and_draws", ("drawn", "plain"): "and_draws",
 }
 THEIRS = {
-    "loaded": "PaddleMIX's np.load", "loaded_and_looked_at": "PaddleMIX's np.load, looked at",
-    "stacked": "PaddleMIX's np.load, np.stack",
+    "loaded": "PaddleMIX's np.load", "stacked": "PaddleMIX's np.load, np.stack",
     "and_draws": "PaddleMIX's np.load, np.stack, draws",
 }
 
@@ -54,10 +52,9 @@ def rows(options: Options) -> Iterator[Row]:
                         each[key].append(seconds)
     for (what, form), kind in SIDES.items():
         name = f"{images // BATCH} batches of {BATCH} {what}, {form}"
-        if "loaded" in kind:
-            name = f"{images} samples{', looked at' * (what == 'looked_at')}, {form}, mapped"
-        yield faster(PART, name, THEIRS[kind], ours[what, form], theirs[kind],
-                     target=TARGET if what == "samples" else None)
+        if what == "samples":
+            name = f"{images} samples, {form}"
+        yield faster(PART, name, THEIRS[kind], ours[what, form], theirs[kind])
 
 
 class Loading:
@@ -80,7 +77,6 @@ class Loading:
             kind: data.open_source(config, 1, Path(folder) / kind) for kind in ("plain", "packed")
         }
         self.order = np.random.default_rng(1).permutation(images).tolist()
-        self.maps = bench_data.maps(Path(folder) / "packed")
         split = self.sources["packed"].split
         for image in self.order:  # rows are held against their checksums once: not what is timed
             for caption in range(bench_data.CAPTIONS):
@@ -88,11 +84,7 @@ class Loading:
 
     def samples(self, form: str) -> float:
         """Seconds to have every image and one of its contexts."""
-        return self._seconds(self.bench.mapped, self.maps, self.order)
-
-    def looked_at(self, form: str) -> float:
-        """The same, every value read."""
-        return self._seconds(self.bench.mapped_looked_at, self.maps, self.order)
+        return self._seconds(self.bench.samples, self.sources[form].split, self.order)
 
     def read(self, form: str) -> float:
         """Seconds to read as much into batches' memory."""
@@ -105,10 +97,6 @@ class Loading:
     def loaded(self) -> float:
         """Seconds of np.load of two files a sample."""
         return self._seconds(self.bench.paddlemix, self.plain / "train", self.order)
-
-    def loaded_and_looked_at(self) -> float:
-        """The same, every value read once more."""
-        return self._seconds(self.bench.paddlemix_looked_at, self.plain / "train", self.order)
 
     def stacked(self) -> float:
         """Seconds of np.load and np.stack."""
