@@ -11,7 +11,7 @@ AGAIN = len(sides.GROUPS) - 1  # whether peers are measured a second time, with 
 GIVES = {
     "step": (4 + AGAIN, AGAIN + 1, 0), "sampling": (2, 1 + 2 * AGAIN, 0),
     "overhead": (3, 0, 0), "frechet": (3, 0, 0), "inception": (1, 0, 0),
-    "features": (1, 0, 0), "loading": (1, 5, 0),
+    "features": (1, 0, 0), "loading": (1, 4, 0),
     "checkpoint": (1, 2, 0), "report": (0, 1, 1), "history": (2, 0, 1), "memory": (0, 2, 0),
     "planning": (0, 3, 0), "startup": (2, 2, 0), "studies": (2, 0, 0),
     "reduction": (0, 2, 0), "growth": (0, 0, 3), "endtoend": (3, 0, 0),
